@@ -1,0 +1,39 @@
+# Targets for people: demo, test, check, bench. Each sets up what it needs.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test check bench lint types requirements clean setup
+
+setup: $(VENV)/.ready
+
+$(VENV)/.ready: requirements/dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed, this is %s" % sys.version.split()[0])'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "python3-venv is missing: install the package python3-venv"; exit 1; }
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+test: setup
+	$(BIN)/python -m pytest -q
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup
+	$(BIN)/mypy .
+
+check: lint types test
+
+bench: setup
+	$(BIN)/python -m benchmarks
+
+# Needs the program uv; pins every requirement with hashes and names no index.
+requirements:
+	for f in initializer coordinator cli dev; do \
+	  uv pip compile -q --generate-hashes --universal --python-version 3.11 --no-emit-index-url requirements/$$f.in \
+	    -o requirements/$$f.txt --custom-compile-command "make requirements"; done
+
+clean:
+	rm -rf build .mypy_cache .ruff_cache .pytest_cache
