@@ -1,0 +1,138 @@
+"""What the Coordinator says no with: one type per reason, each with a stable code. It raises nothing itself."""
+
+from http import HTTPStatus
+
+
+class CoordinatorError(Exception):
+    """A refusal. ``code`` is stable and append-only, ``status`` the HTTP status, ``action`` says what to do.
+
+    Args:
+        detail: What happened, in one sentence, without secrets and without evidence.
+        seen: The value that was refused, shortened, where showing it helps.
+        wanted: What would have been accepted.
+        action: What the caller can do about it; the type's own advice if left out.
+    """
+
+    code = "internal"
+    status = HTTPStatus.INTERNAL_SERVER_ERROR
+    title = "The Coordinator failed"
+    action = "Look at the Coordinator's log; try again later."
+
+    def __init__(
+        self, detail: str = "", *, seen: str | None = None, wanted: str | None = None, action: str | None = None
+    ) -> None:
+        self.detail = detail or self.title
+        self.seen = seen
+        self.wanted = wanted
+        if action is not None:
+            self.action = action
+        parts = [self.detail]
+        if seen is not None:
+            parts.append(f"seen: {seen}")
+        if wanted is not None:
+            parts.append(f"wanted: {wanted}")
+        super().__init__("; ".join(parts))
+
+
+class MalformedRequestError(CoordinatorError):
+    """The request's bytes are not what the route takes."""
+
+    code, status = "malformed_request", HTTPStatus.BAD_REQUEST
+    title = "The request could not be read"
+    action = "Compare the request with /openapi.json."
+
+
+class TooLargeError(CoordinatorError):
+    """The body is longer than the route takes."""
+
+    code, status = "too_large", HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+    title = "The request body is too large"
+    action = "Send less; the bound is in `wanted`."
+
+
+class UnsupportedMediaTypeError(CoordinatorError):
+    """The body is not declared as JSON."""
+
+    code, status = "unsupported_media_type", HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+    title = "The request is not JSON"
+    action = "Send Content-Type: application/json."
+
+
+class NotFoundError(CoordinatorError):
+    """No such route, entry, tile or blob."""
+
+    code, status = "not_found", HTTPStatus.NOT_FOUND
+    title = "There is nothing here"
+    action = "Look at /openapi.json for the routes, at the checkpoint for the size of the ledger."
+
+
+class MethodNotAllowedError(CoordinatorError):
+    """The route exists, for another method."""
+
+    code, status = "method_not_allowed", HTTPStatus.METHOD_NOT_ALLOWED
+    title = "The route takes another method"
+    action = "Use a method of the Allow header."
+
+
+class BusyError(CoordinatorError):
+    """Too many requests are in work, of this peer or of all."""
+
+    code, status = "busy", HTTPStatus.TOO_MANY_REQUESTS
+    title = "Too many requests at once"
+    action = "Wait a second and try again, with fewer requests at the same time."
+
+
+class RateLimitedError(CoordinatorError):
+    """This policy has had its share of certificates for now."""
+
+    code, status = "rate_limited", HTTPStatus.TOO_MANY_REQUESTS
+    title = "Too many certificates for this policy"
+    action = "Wait and try again; the Retry-After header says how long."
+
+
+class NeedsManifestError(CoordinatorError):
+    """No manifest has been set yet."""
+
+    code, status = "needs_manifest", HTTPStatus.SERVICE_UNAVAILABLE
+    title = "No manifest has been set"
+    action = "The workload owner sets one with `contrast set`."
+
+
+class NeedsRecoveryError(CoordinatorError):
+    """The Coordinator was restarted and has no seed."""
+
+    code, status = "needs_recovery", HTTPStatus.SERVICE_UNAVAILABLE
+    title = "The Coordinator waits for its recovery"
+    action = "A seed share owner runs `contrast recover`."
+
+
+class NotInRecoveryError(CoordinatorError):
+    """A recovery was offered to a Coordinator that needs none."""
+
+    code, status = "not_in_recovery", HTTPStatus.CONFLICT
+    title = "The Coordinator needs no recovery"
+    action = "Nothing is to be done; `contrast verify` shows its state."
+
+
+class ChallengeUnknownError(CoordinatorError):
+    """The nonce was not made by this epoch."""
+
+    code, status = "challenge_unknown", HTTPStatus.FORBIDDEN
+    title = "The challenge is not one of this Coordinator"
+    action = "Ask for a new challenge and begin again."
+
+
+class ChallengeExpiredError(CoordinatorError):
+    """The nonce is older than its two minutes."""
+
+    code, status = "challenge_expired", HTTPStatus.FORBIDDEN
+    title = "The challenge has expired"
+    action = "Ask for a new challenge and begin again."
+
+
+class ShuttingDownError(CoordinatorError):
+    """The process is about to stop and takes no new work."""
+
+    code, status = "shutting_down", HTTPStatus.SERVICE_UNAVAILABLE
+    title = "The Coordinator is stopping"
+    action = "Try again; another Coordinator or the next start answers."
