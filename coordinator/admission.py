@@ -1,0 +1,188 @@
+"""Who may ask for how much: challenges, concurrency, rates, counted refusals. No I/O, no clock of its own."""
+
+import hmac
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+from coordinator.errors import BusyError, ChallengeExpiredError, ChallengeUnknownError, RateLimitedError
+
+CHALLENGE_LIFE_MS = 120_000
+"""Milliseconds of the Coordinator's monotonic clock for which a challenge holds."""
+REFUSAL_WINDOW_MS = 600_000
+"""At most one refusal event of each code in this many milliseconds."""
+REFUSAL_CODES = (
+    "bad_csr", "binding_mismatch", "challenge_expired", "challenge_unknown", "unknown_policy", "rate_limited",
+    "evidence_malformed", "evidence_chain", "evidence_signature", "evidence_tcb", "evidence_guest_policy",
+    "evidence_platform", "evidence_measurement", "evidence_identity", "evidence_kind", "other",
+)  # fmt: skip
+"""The 16 codes of ``attestation.refused``; whatever else happens counts as ``other``."""
+_SAMPLE_BYTES = 512
+_LABEL = b"contrast/challenge/v1\x00"
+
+
+class Challenges:
+    """Stateless challenges (docs/formats.md section 5): ``t[8] r[8] HMAC-SHA-256(key, label t r)[:16]``.
+
+    Args:
+        key: The epoch's MAC key, 32 bytes; a challenge of another epoch is unknown to this one.
+    """
+
+    def __init__(self, key: bytes) -> None:
+        self._mac = hmac.new(key, _LABEL, "sha256")
+
+    def make(self, *, now_ms: int, random: bytes) -> bytes:
+        """A challenge made at *now_ms* (monotonic, milliseconds) with 8 fresh random bytes."""
+        stamp = now_ms.to_bytes(8, "big") + random[:8]
+        return stamp + self._tag(stamp)
+
+    def check(self, nonce: bytes, *, now_ms: int) -> None:
+        """Accept *nonce* if this epoch made it within the last two minutes.
+
+        Raises:
+            ChallengeUnknownError: It was not made with this key.
+            ChallengeExpiredError: It was, longer ago than two minutes.
+        """
+        if len(nonce) != 32 or not hmac.compare_digest(self._tag(nonce[:16]), nonce[16:]):
+            raise ChallengeUnknownError
+        age_ms = now_ms - int.from_bytes(nonce[:8], "big")
+        if not 0 <= age_ms <= CHALLENGE_LIFE_MS:
+            raise ChallengeExpiredError(
+                seen=f"{age_ms / 1000:.0f} s old", wanted=f"at most {CHALLENGE_LIFE_MS // 1000} s"
+            )
+
+    def _tag(self, stamp: bytes) -> bytes:
+        mac = self._mac.copy()  # The key schedule is done once.
+        mac.update(stamp)
+        return mac.digest()[:16]
+
+
+class Gate:
+    """Bounds on requests in work: per route over all peers, and per peer over all routes."""
+
+    def __init__(self, *, per_peer: int, per_route: int) -> None:
+        self._per_peer = per_peer
+        self._per_route = per_route
+        self._peers: dict[str, int] = {}
+        self._routes: dict[str, int] = {}
+
+    @contextmanager
+    def hold(self, route: str, peer: str) -> Iterator[None]:
+        """Hold one place of *route* and one of *peer*.
+
+        Raises:
+            BusyError: One of them has no place left.
+        """
+        at_peer, at_route = self._peers.get(peer, 0), self._routes.get(route, 0)
+        if at_peer >= self._per_peer:
+            raise BusyError(
+                "This peer has too many requests in work.", seen=str(at_peer + 1), wanted=f"at most {self._per_peer}"
+            )
+        if at_route >= self._per_route:
+            raise BusyError("This route has too many requests in work.", wanted=f"at most {self._per_route}")
+        self._peers[peer], self._routes[route] = at_peer + 1, at_route + 1
+        try:
+            yield
+        finally:
+            _release(self._peers, peer)
+            _release(self._routes, route)
+
+    @property
+    def in_work(self) -> int:
+        """How many requests are held at the moment."""
+        return sum(self._routes.values())
+
+
+class PolicyRates:
+    """A token bucket per policy: *burst* certificates at once, *refill_per_s* a second after that.
+
+    Only policies of the manifest in force reach it, so its size is bounded by the manifest.
+    """
+
+    def __init__(self, *, burst: int, refill_per_s: float) -> None:
+        self._burst = float(burst)
+        self._refill_per_ms = refill_per_s / 1000
+        self._buckets: dict[bytes, tuple[float, int]] = {}
+
+    def take(self, policy: bytes, *, now_ms: int) -> None:
+        """Take one token of *policy* at *now_ms* (monotonic).
+
+        Raises:
+            RateLimitedError: The bucket is empty.
+        """
+        tokens, since_ms = self._buckets.get(policy, (self._burst, now_ms))
+        tokens = min(self._burst, tokens + (now_ms - since_ms) * self._refill_per_ms)
+        if tokens < 1:
+            self._buckets[policy] = (tokens, now_ms)
+            raise RateLimitedError(
+                seen=f"policy {policy.hex()[:16]}…",
+                wanted=f"{self._burst:.0f} at once, then {self._refill_per_ms * 1000:g} a second",
+            )
+        self._buckets[policy] = (tokens - 1, now_ms)
+
+    def keep_only(self, policies: Callable[[bytes], bool]) -> None:
+        """Forget the buckets of policies that a new manifest does not name."""
+        self._buckets = {policy: bucket for policy, bucket in self._buckets.items() if policies(policy)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusals:
+    """Refusals of one code since the last event: how many, from when to when (Unix milliseconds), one sample."""
+
+    code: str
+    count: int
+    first_ms: int
+    last_ms: int
+    seen: str
+    wanted: str
+
+
+class RefusalCounter:
+    """Turns any number of refusals into at most one event per code in ten minutes: no attacker grows the ledger.
+
+    The first refusal of a code is due at once; those that follow wait for the end of its window.
+    """
+
+    def __init__(self) -> None:
+        self._pending: dict[str, Refusals] = {}
+        self._told_ms: dict[str, int] = {}
+
+    def count(self, code: str, *, now_ms: int, seen: str = "", wanted: str = "") -> None:
+        """Count one refusal; *seen* and *wanted* are cut to 512 bytes together."""
+        code = code if code in REFUSAL_CODES else "other"
+        before = self._pending.get(code)
+        if before is None:
+            seen = _cut(seen, _SAMPLE_BYTES // 2)
+            wanted = _cut(wanted, _SAMPLE_BYTES // 2)
+            self._pending[code] = Refusals(
+                code=code, count=1, first_ms=now_ms, last_ms=now_ms, seen=seen, wanted=wanted
+            )
+        else:
+            self._pending[code] = replace(before, count=before.count + 1, last_ms=max(before.last_ms, now_ms))
+
+    def due(self, *, now_ms: int) -> tuple[Refusals, ...]:
+        """Take what may be recorded at *now_ms*; it counts as told from then on."""
+        codes = [
+            code for code in self._pending if now_ms - self._told_ms.get(code, -REFUSAL_WINDOW_MS) >= REFUSAL_WINDOW_MS
+        ]
+        for code in codes:
+            self._told_ms[code] = now_ms
+        return tuple(self._pending.pop(code) for code in sorted(codes))
+
+    @property
+    def waiting(self) -> bool:
+        """Whether anything is counted that no event has told yet."""
+        return bool(self._pending)
+
+
+def _release(counts: dict[str, int], key: str) -> None:
+    left = counts[key] - 1
+    if left:
+        counts[key] = left
+    else:
+        del counts[key]  # Only what is in work is remembered, so strangers cannot fill the table.
+
+
+def _cut(text: str, size: int) -> str:
+    raw = text.encode("utf-8", "replace")
+    return text if len(raw) <= size else raw[: size - 3].decode("utf-8", "ignore") + "…"

@@ -1,0 +1,132 @@
+"""What an operator can choose: flags and environment read once into one frozen value. It starts nothing."""
+
+import argparse
+import ipaddress
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+USER_PORT, MESH_PORT, PROBE_PORT = 1313, 7777, 9102
+
+
+class SettingsError(Exception):
+    """A setting cannot be used; the message names it, its value and what is wanted."""
+
+    code = "bad_setting"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Bounds on what strangers can make the Coordinator do. Sizes in bytes, times in seconds."""
+
+    requests_per_peer: int = 64
+    requests_per_route: int = 512
+    connections: int = 4096
+    policy_burst: int = 10_000
+    policy_refill_per_s: float = 50.0
+    body_timeout_s: float = 20.0
+    small_body: int = 4 * 1024
+    certificate_body: int = 128 * 1024
+    manifest_body: int = 16 * 1024 * 1024
+    recovery_body: int = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything that a Coordinator process is told from outside."""
+
+    ledger: Path
+    bind: str | None = None
+    """The address to listen on; None means all interfaces."""
+    user_port: int = USER_PORT
+    mesh_port: int = MESH_PORT
+    probe_port: int = PROBE_PORT
+    leaf_days: int = 365
+    map_size: int = 64 * 1024**3
+    """Bytes of address space reserved for the ledger's store; the file grows only as it fills."""
+    stop_timeout_s: float = 20.0
+    access_log: bool = False
+    log_level: str = "info"
+    limits: Limits = Limits()
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line. Every flag has an environment variable, which the flag overrides."""
+    parse = argparse.ArgumentParser(
+        prog="contrast-coordinator",
+        description="Verifies pods against the manifest, issues certificates, records every decision in a ledger.",
+        allow_abbrev=False,
+    )
+    parse.add_argument("--ledger", metavar="DIR", help="directory of the ledger (CONTRAST_LEDGER)")
+    parse.add_argument(
+        "--bind", metavar="ADDRESS", help="address to listen on (CONTRAST_BIND; default: all interfaces)"
+    )
+    for name, port, who in (
+        ("user", USER_PORT, "operators, data owners and auditors"),
+        ("mesh", MESH_PORT, "workloads"),
+        ("probe", PROBE_PORT, "probes and metrics"),
+    ):
+        parse.add_argument(
+            f"--{name}-port",
+            metavar="PORT",
+            help=f"port for {who} (CONTRAST_{name.upper()}_PORT; default {port}, 0 = any free one)",
+        )
+    parse.add_argument("--leaf-days", metavar="DAYS", help="life of a workload's certificate (CONTRAST_LEAF_DAYS; 365)")
+    parse.add_argument("--access-log", action="store_true", help="log every request (CONTRAST_ACCESS_LOG=1)")
+    parse.add_argument("--log-level", metavar="LEVEL", help="debug, info, warning or error (CONTRAST_LOG_LEVEL)")
+    return parse
+
+
+def read_settings(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
+    """Settings of the flags, else of the environment, else the defaults.
+
+    Raises:
+        SettingsError: A value is missing or out of its range.
+        SystemExit: argparse was asked for help or met an unknown flag.
+    """
+    flags = parser().parse_args(argv)
+
+    def text(flag: str, variable: str, default: str = "") -> str:
+        value = getattr(flags, flag)
+        return value if isinstance(value, str) else environ.get(variable, default)
+
+    ledger = text("ledger", "CONTRAST_LEDGER")
+    if not ledger:
+        raise SettingsError("no ledger directory: give --ledger DIR or set CONTRAST_LEDGER")
+    bind = text("bind", "CONTRAST_BIND") or None
+    if bind is not None:
+        try:
+            ipaddress.ip_address(bind)
+        except ValueError:
+            raise SettingsError(f"CONTRAST_BIND is {bind!r}, wanted an IP address such as 127.0.0.1") from None
+    limits = Limits(
+        requests_per_peer=_number("CONTRAST_PEER_REQUESTS", environ.get("CONTRAST_PEER_REQUESTS", "64"), 1, 65_536),
+        requests_per_route=_number("CONTRAST_ROUTE_REQUESTS", environ.get("CONTRAST_ROUTE_REQUESTS", "512"), 1, 65_536),
+        policy_burst=_number("CONTRAST_POLICY_BURST", environ.get("CONTRAST_POLICY_BURST", "10000"), 1, 10_000_000),
+        policy_refill_per_s=_number(
+            "CONTRAST_POLICY_REFILL", environ.get("CONTRAST_POLICY_REFILL", "50"), 1, 1_000_000
+        ),
+    )
+    level = text("log_level", "CONTRAST_LOG_LEVEL", "info").lower()
+    if level not in {"debug", "info", "warning", "error"}:
+        raise SettingsError(f"CONTRAST_LOG_LEVEL is {level!r}, wanted debug, info, warning or error")
+    return Settings(
+        ledger=Path(ledger),
+        bind=bind,
+        user_port=_number("CONTRAST_USER_PORT", text("user_port", "CONTRAST_USER_PORT", str(USER_PORT)), 0, 65_535),
+        mesh_port=_number("CONTRAST_MESH_PORT", text("mesh_port", "CONTRAST_MESH_PORT", str(MESH_PORT)), 0, 65_535),
+        probe_port=_number(
+            "CONTRAST_PROBE_PORT", text("probe_port", "CONTRAST_PROBE_PORT", str(PROBE_PORT)), 0, 65_535
+        ),
+        leaf_days=_number("CONTRAST_LEAF_DAYS", text("leaf_days", "CONTRAST_LEAF_DAYS", "365"), 1, 3650),
+        map_size=_number("CONTRAST_MAP_MIB", environ.get("CONTRAST_MAP_MIB", "65536"), 1, 16_777_216) * 1024**2,
+        access_log=flags.access_log or environ.get("CONTRAST_ACCESS_LOG", "") == "1",
+        log_level=level,
+        limits=limits,
+    )
+
+
+def _number(name: str, text: str, low: int, high: int) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= 10 and low <= int(text) <= high):
+        raise SettingsError(f"{name} is {text!r}, wanted a whole number from {low} to {high}")
+    return int(text)
