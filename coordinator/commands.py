@@ -1,0 +1,75 @@
+"""What the Coordinator may be asked to record. A command arrives prepared: evidence judged, signatures checked, certificates signed.
+
+Expensive work is done before, against a state of known generation; :func:`coordinator.decide.decide` then only compares. A command
+carries what was found out while preparing it, so that deciding stays pure and short.
+"""
+
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from coordinator.events import (
+    AttestationAccepted,
+    AttestationRefused,
+    CertificateIssued,
+    EpochOpened,
+    LedgerCreated,
+    LedgerRecovered,
+    ManifestSet,
+    SecretReleased,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateLedger:
+    """The first commit: exactly these three events, at *time_ms*, because the body of the first is in the evidence of the second."""
+
+    created: LedgerCreated
+    epoch: EpochOpened
+    manifest_set: ManifestSet
+    time_ms: int
+    blobs: tuple[bytes, ...] = field(repr=False, default=())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetManifest:
+    """A further manifest. ``event.closed_epochs`` names the open epochs that the new manifest does not accept."""
+
+    writer: bytes
+    event: ManifestSet
+    blobs: tuple[bytes, ...] = field(repr=False, default=())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IssueCertificate:
+    """An accepted attestation, its certificate and the secrets released with it.
+
+    ``manifest_seq`` and every ``attestation_seq`` are filled in by deciding, when the seq is known.
+    """
+
+    generation: int
+    request_id: bytes
+    attestation: AttestationAccepted
+    certificate: CertificateIssued
+    secrets: tuple[SecretReleased, ...] = ()
+    blobs: tuple[bytes, ...] = field(repr=False, default=())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordRefusal:
+    """Refusals of one code, counted since they were last recorded."""
+
+    event: AttestationRefused
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecoverLedger:
+    """A new epoch with the seed: opened and the ledger recovered, in one commit that closes every earlier epoch."""
+
+    generation: int
+    request_id: bytes
+    epoch: EpochOpened
+    recovered: LedgerRecovered
+    blobs: tuple[bytes, ...] = field(repr=False, default=())
+
+
+Command: TypeAlias = CreateLedger | SetManifest | IssueCertificate | RecordRefusal | RecoverLedger

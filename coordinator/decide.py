@@ -1,0 +1,140 @@
+"""From a state and a prepared command to events, or to a refusal. Pure: no clock, no key, no blob is read here."""
+
+from dataclasses import replace
+from typing import Final, assert_never
+
+from coordinator.commands import Command, CreateLedger, IssueCertificate, RecordRefusal, RecoverLedger, SetManifest
+from coordinator.events import ControlEvent, Event, decode_event, pack_event
+from coordinator.refusals import (
+    CoordinatorExcludedError,
+    HeadMismatchError,
+    RefusalNotDueError,
+    StalePreparationError,
+    StaleTransitionError,
+)
+from coordinator.state import State, evolve
+from ledger.entry import Entry
+from ledger.writer import Proposal
+
+REFUSAL_INTERVAL_MS: Final = 600_000
+MAX_REFUSAL_CODES: Final = 16
+
+
+def decide(state: State, command: Command, now_ms: int) -> Proposal[Event]:
+    """The events that *command* leads to in *state*; no events when it is already so.
+
+    Args:
+        state: The candidate state, after the events of the same batch before this command.
+        command: Prepared by the service.
+        now_ms: The writer's clock, Unix milliseconds.
+
+    Raises:
+        CoordinatorError: one of :mod:`coordinator.refusals`.
+    """
+    match command:
+        case CreateLedger():
+            return _create(state, command)
+        case SetManifest():
+            return _set(state, command)
+        case IssueCertificate():
+            return _issue(state, command)
+        case RecordRefusal():
+            return _refuse(state, command, now_ms)
+        case RecoverLedger():
+            return _recover(state, command)
+        case _:
+            assert_never(command)
+
+
+def _create(state: State, command: CreateLedger) -> Proposal[Event]:
+    if state.size:
+        # Somebody else's first manifest won; this one is prepared again, as an update.
+        raise StalePreparationError(seen=f"a ledger of {state.size} entries", wanted="an empty ledger")
+    return Proposal(
+        events=(command.created, command.epoch, command.manifest_set),
+        blobs=command.blobs,
+        request_id=command.manifest_set.transition,
+        time_ms=command.time_ms,
+    )
+
+
+def _set(state: State, command: SetManifest) -> Proposal[Event]:
+    event, current = command.event, state.current
+    if current is None:
+        raise StalePreparationError(seen="no manifest", wanted="a manifest to follow")
+    if event.transition == current.transition or event.manifest == current.manifest:
+        return Proposal(events=(), request_id=current.transition)
+    if event.previous != current.transition:
+        raise StaleTransitionError(seen=f"previous {event.previous.hex()}", wanted=current.transition.hex())
+    if event.generation != state.generation + 1:
+        raise StalePreparationError(seen=f"generation {event.generation}", wanted=str(state.generation + 1))
+    if command.writer in event.closed_epochs or state.open_epoch(command.writer) is None:
+        raise CoordinatorExcludedError
+    stray = set(event.closed_epochs) - {epoch.key for epoch in state.open_epochs}
+    if stray:
+        raise StalePreparationError(seen="an epoch that is not open", wanted="open epochs only")
+    return Proposal(events=(event,), blobs=command.blobs, request_id=event.transition)
+
+
+def _issue(state: State, command: IssueCertificate) -> Proposal[Event]:
+    current = state.current
+    if current is None or command.generation != current.generation:
+        raise StalePreparationError(seen=f"generation {command.generation}", wanted=str(state.generation))
+    attestation_seq = state.size
+    return Proposal(
+        events=(
+            replace(command.attestation, manifest_seq=current.seq),
+            replace(command.certificate, attestation_seq=attestation_seq),
+            *(replace(secret, attestation_seq=attestation_seq) for secret in command.secrets),
+        ),
+        blobs=command.blobs,
+        request_id=command.request_id,
+    )
+
+
+def _refuse(state: State, command: RecordRefusal, now_ms: int) -> Proposal[Event]:
+    last = state.refusals.get(command.event.refusal)
+    if last is None and len(state.refusals) >= MAX_REFUSAL_CODES:
+        raise RefusalNotDueError(seen=f"{len(state.refusals)} codes", wanted=f"at most {MAX_REFUSAL_CODES}")
+    if last is not None and max(now_ms, state.time_ms) - last < REFUSAL_INTERVAL_MS:
+        raise RefusalNotDueError(wanted=f"{REFUSAL_INTERVAL_MS} ms between two of one code")
+    return Proposal(events=(command.event,))
+
+
+def _recover(state: State, command: RecoverLedger) -> Proposal[Event]:
+    if state.current is None or command.generation != state.generation:
+        raise StalePreparationError(seen=f"generation {command.generation}", wanted=str(state.generation))
+    if command.recovered.size > state.size:
+        raise HeadMismatchError(seen=f"{state.size} entries", wanted=f"at least {command.recovered.size}")
+    closed = tuple(epoch.key for epoch in state.open_epochs)
+    return Proposal(
+        events=(command.epoch, replace(command.recovered, closed_epochs=closed)),
+        blobs=command.blobs,
+        request_id=command.request_id,
+    )
+
+
+class CoordinatorMachine:
+    """The domain as :class:`ledger.writer.Writer` asks for it. *judge* is what judges foreign entries (``coordinator.rules``)."""
+
+    def __init__(self, judge: "EntryJudge") -> None:
+        self._judge = judge
+
+    def decide(self, state: State, command: Command, now_ms: int) -> Proposal[Event]:
+        """See :func:`decide`."""
+        return decide(state, command, now_ms)
+
+    def pack(self, state: State, event: Event) -> tuple[str, bytes]:
+        """Type and payload; the control link is the one of *state*."""
+        return pack_event(event, state.control_head)
+
+    def evolve(self, state: State, entry: Entry) -> State:
+        """See :func:`coordinator.state.evolve`; the entry is one that this machine packed."""
+        event, _ = decode_event(entry)
+        return evolve(state, entry, event)
+
+    def replay(self, state: State, entries: "tuple[Entry, ...] | list[Entry]") -> State:
+        """Foreign entries, each judged by the rules before it is believed."""
+        for entry in entries:
+            state = self._judge(state, entry)
+        return state

@@ -1,0 +1,195 @@
+"""The Coordinator's state: what folding the ledger's events gives, and nothing else. It reads no blob, clock or key."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import assert_never
+
+from coordinator.events import (
+    CONTROL_TYPES,
+    NO_LINK,
+    AttestationAccepted,
+    AttestationRefused,
+    CertificateIssued,
+    EpochOpened,
+    Event,
+    LedgerCreated,
+    LedgerRecovered,
+    Link,
+    ManifestSet,
+    SecretReleased,
+    Shares,
+)
+from ledger.entry import Entry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Epoch:
+    """One Coordinator instance: where it was opened, its event, and the sizes of the ledger for which it signs.
+
+    ``closed_at`` is the seq of the entry that closed it; entries from there on are not its own.
+    """
+
+    seq: int
+    time_ms: int
+    event: EpochOpened
+    closed_at: int | None = None
+
+    @property
+    def key(self) -> bytes:
+        """The Ed25519 public key; it is the ``signer`` of the epoch's entries."""
+        return self.event.epoch_key
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ManifestRecord:
+    """A manifest of the history: seq and generation, SHA-256 of its bytes, its transition and its CA certificates."""
+
+    seq: int
+    time_ms: int
+    generation: int
+    manifest: bytes
+    transition: bytes
+    intermediate: bytes
+    mesh_ca: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LastAttestation:
+    """The accepted attestation of the command being read, until its last event; certificates refer to it."""
+
+    seq: int
+    request_id: bytes
+    event: AttestationAccepted
+    certificate: bytes = b""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """Small on purpose: questions about the past are answered from indexes."""
+
+    size: int = 0
+    time_ms: int = 0
+    origin: str = ""
+    verifier_keys: tuple[str, ...] = ()
+    root_ca: bytes = b""
+    seed_shares: Shares = ()
+    control_head: Link = NO_LINK
+    epochs: tuple[Epoch, ...] = ()
+    history: tuple[ManifestRecord, ...] = ()
+    last: LastAttestation | None = None
+    refusals: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    attestations: int = 0
+    certificates: int = 0
+    secrets: int = 0
+    refused: int = 0
+    recoveries: int = 0
+
+    @property
+    def current(self) -> ManifestRecord | None:
+        """The manifest in force."""
+        return self.history[-1] if self.history else None
+
+    @property
+    def generation(self) -> int:
+        """How many manifests have been set."""
+        return len(self.history)
+
+    @property
+    def transition(self) -> bytes:
+        """The transition in force; empty when there is none."""
+        return self.history[-1].transition if self.history else b""
+
+    @property
+    def open_epochs(self) -> tuple[Epoch, ...]:
+        """The epochs that may write now."""
+        return tuple(epoch for epoch in self.epochs if epoch.closed_at is None)
+
+    def open_epoch(self, key: bytes) -> Epoch | None:
+        """The open epoch with this key, if there is one."""
+        for epoch in reversed(self.epochs):
+            if epoch.closed_at is None and epoch.key == key:
+                return epoch
+        return None
+
+
+EMPTY = State()
+
+
+def evolve(state: State, entry: Entry, event: Event) -> State:
+    """The state after *event* was recorded as *entry*. Never refuses: it happened."""
+    seq, time_ms = entry.body.seq, entry.body.time_ms
+    control = Link(seq, entry.body_hash) if event.type in CONTROL_TYPES else state.control_head
+    # Fields that each event moves are given in one call: this runs for every entry of a replay.
+    match event:
+        case AttestationAccepted():
+            last = LastAttestation(seq=seq, request_id=entry.body.request_id, event=event)
+            return replace(state, size=seq + 1, time_ms=time_ms, last=last, attestations=state.attestations + 1)
+        case CertificateIssued():
+            last_one = replace(state.last, certificate=event.certificate) if state.last else None
+            return replace(state, size=seq + 1, time_ms=time_ms, last=last_one, certificates=state.certificates + 1)
+        case SecretReleased():
+            return replace(state, size=seq + 1, time_ms=time_ms, secrets=state.secrets + 1)
+        case AttestationRefused():
+            refusals = MappingProxyType({**state.refusals, event.refusal: time_ms})
+            return replace(
+                state,
+                size=seq + 1,
+                time_ms=time_ms,
+                last=None,
+                refusals=refusals,
+                refused=state.refused + event.count,
+            )
+        case LedgerCreated():
+            return replace(
+                state,
+                size=seq + 1,
+                time_ms=time_ms,
+                control_head=control,
+                origin=event.origin,
+                verifier_keys=event.verifier_keys,
+                root_ca=event.root_ca,
+                seed_shares=event.seed_shares,
+            )
+        case EpochOpened():
+            epoch = Epoch(seq=seq, time_ms=time_ms, event=event)
+            return replace(
+                state, size=seq + 1, time_ms=time_ms, control_head=control, last=None, epochs=(*state.epochs, epoch)
+            )
+        case ManifestSet():
+            record = ManifestRecord(
+                seq=seq,
+                time_ms=time_ms,
+                generation=event.generation,
+                manifest=event.manifest,
+                transition=event.transition,
+                intermediate=event.intermediate,
+                mesh_ca=event.mesh_ca,
+            )
+            return replace(
+                state,
+                size=seq + 1,
+                time_ms=time_ms,
+                control_head=control,
+                last=None,
+                history=(*state.history, record),
+                epochs=_close(state.epochs, event.closed_epochs, seq),
+            )
+        case LedgerRecovered():
+            return replace(
+                state,
+                size=seq + 1,
+                time_ms=time_ms,
+                control_head=control,
+                last=None,
+                recoveries=state.recoveries + 1,
+                epochs=_close(state.epochs, event.closed_epochs, seq),
+            )
+        case _:
+            assert_never(event)
+
+
+def _close(epochs: tuple[Epoch, ...], closed: tuple[bytes, ...], seq: int) -> tuple[Epoch, ...]:
+    return tuple(
+        replace(epoch, closed_at=seq) if epoch.closed_at is None and epoch.key in closed else epoch for epoch in epochs
+    )
