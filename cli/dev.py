@@ -1,0 +1,162 @@
+"""`contrast dev`: a simulated platform, to try everything on one machine; all of it lives in `localnode`."""
+
+import asyncio
+import os
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from cli.output import clean
+from cli.session import PATHS, Session, example, json_option
+from localnode.detach import start_detached, status, stop
+from localnode.guest import run_in_guest
+from localnode.node import NodeSettings, run_node
+from localnode.setup import dev_init
+from localnode.status import Status
+
+
+class CommandAfterDashes(click.Command):
+    """A command whose arguments after the first `--` are another program and its arguments, untouched."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Set apart what follows `--`, which click would mix with the paths."""
+        if "--" in args:
+            at = args.index("--")
+            ctx.meta["cli.dev.command"] = tuple(args[at + 1 :])
+            args = args[:at]
+        return super().parse_args(ctx, args)
+
+
+def _reporter(session: Session) -> Callable[[Status], None]:
+    """Return what prints one status: a line for people, or one JSON line for programs as it happens."""
+
+    def report(item: Status) -> None:
+        click.echo(item.json() if session.output.json_mode else clean(item.line()))
+
+    return report
+
+
+@click.group()
+def dev() -> None:
+    """Try everything on one machine, on a simulated platform.
+
+    A software stand-in for the secure processor signs the same reports with a vendor chain of its own. It protects
+    nothing, so every command that trusts it needs --allow-simulated and a file that names its anchor.
+    """
+
+
+@dev.command(epilog=example("contrast dev init"))
+@click.option(
+    "--product",
+    type=click.Choice(["Milan", "Genoa", "Turin"]),
+    default="Milan",
+    show_default=True,
+    help="Processor to imitate.",
+)
+@json_option
+@click.pass_obj
+def init(session: Session, product: str) -> None:
+    """Make a simulated vendor chain, its reference values and development images for this workspace."""
+    now = datetime.now(UTC)  # noqa: TID251 a command is where the clock is read
+    with session.output.working("making a simulated vendor chain and development images"):
+        prepared = dev_init(session.workspace.root, now=now, product=product)
+    out = session.output
+    out.document(
+        {
+            "created": prepared.created,
+            "fingerprint": prepared.fingerprint,
+            "measurement": prepared.measurement,
+            "reference_values": str(prepared.reference_values),
+            "images": dict(prepared.images),
+        }
+    )
+    made = "made" if prepared.created else "kept, it was there already"
+    out.say(f"simulated vendor chain {made}: {session.workspace.shown(session.workspace.dev)}/")
+    out.say(f"fingerprint of its root: {prepared.fingerprint}")
+    out.say(f"reference values: {session.workspace.shown(prepared.reference_values)}")
+    for name, reference in sorted(prepared.images.items()):
+        out.say(f"image {name}: {reference}")
+
+
+@dev.command(
+    cls=CommandAfterDashes,
+    epilog=example("contrast dev guest --pod coordinator deployment/ -- contrast-coordinator --ledger ledger"),
+)
+@click.option(
+    "--pod", required=True, metavar="NAME", help="The workload in the YAML whose policy the guest is launched with."
+)
+@click.option("--bind", default="127.0.0.1", show_default=True, help="Address that the program listens on.")
+@click.argument("paths", nargs=-1, required=True, type=PATHS)
+@click.pass_context
+def guest(ctx: click.Context, pod: str, bind: str, paths: tuple[Path, ...]) -> None:
+    """Run a program in the simulated guest of one pod: everything after `--`."""
+    session: Session = ctx.obj
+    command: tuple[str, ...] = ctx.meta.get("cli.dev.command", ())
+    if not command:
+        raise click.UsageError("name the program to run in the guest after `--`", ctx)
+    code = asyncio.run(
+        run_in_guest(session.workspace.root, paths, pod=pod, command=command, environ=dict(os.environ), bind=bind)
+    )
+    ctx.exit(code)
+
+
+@dev.command(epilog=example("contrast dev run --detach deployment/\ncontrast dev stop"))
+@click.option("--detach", is_flag=True, help="Return when every pod is ready, and leave them running.")
+@click.option(
+    "--network",
+    default=None,
+    metavar="127.X.Y.0/24",
+    help="Addresses for the pods [default: from the workspace's path].",
+)
+@click.option(
+    "--load-balancer", default="127.0.0.1", show_default=True, help="Address of Services of type LoadBalancer."
+)
+@click.option("--coordinator", default=None, metavar="HOST:PORT", help="Mesh API of a Coordinator that runs elsewhere.")
+@click.option("--images", multiple=True, type=PATHS, help="More folders with OCI layouts.")
+@click.argument("paths", nargs=-1, required=True, type=PATHS)
+@json_option
+@click.pass_context
+def run(
+    ctx: click.Context,
+    *,
+    detach: bool,
+    network: str | None,
+    load_balancer: str,
+    coordinator: str | None,
+    images: tuple[Path, ...],
+    paths: tuple[Path, ...],
+) -> None:
+    """Run the pods of the YAML, each in a simulated guest, as node, Kata and kubelet would."""
+    session: Session = ctx.obj
+    settings = NodeSettings(
+        root=session.workspace.root,
+        paths=paths,
+        network=network,
+        load_balancer=load_balancer,
+        coordinator=coordinator,
+        images=images,
+    )
+    report = _reporter(session)
+    if detach:
+        ctx.exit(start_detached(settings, environ=dict(os.environ), report=report))
+    ctx.exit(asyncio.run(run_node(settings, environ=dict(os.environ), report=report)))
+
+
+@dev.command(name="stop", epilog=example("contrast dev stop"))
+@json_option
+@click.pass_context
+def stop_command(ctx: click.Context) -> None:
+    """Stop what `contrast dev run --detach` started in this workspace, and nothing else."""
+    ctx.exit(stop(ctx.obj.workspace.root, report=_reporter(ctx.obj)))
+
+
+@dev.command(name="status", epilog=example("contrast dev status"))
+@json_option
+@click.pass_obj
+def status_command(session: Session) -> None:
+    """Show the pods of this workspace."""
+    report = _reporter(session)
+    for item in status(session.workspace.root):
+        report(item)
