@@ -1,4 +1,4 @@
-"""The mesh PKI: root, intermediate, mesh CA and leaves, made and judged. Keys, clock and serial numbers are arguments."""
+"""The mesh PKI: root, intermediate, mesh CA, leaves, made and judged. Keys, clock and serials are arguments."""
 
 import ipaddress
 from collections.abc import Iterable, Sequence
@@ -161,7 +161,7 @@ def common_name(sans: Sequence[San]) -> str:
 
 
 def check_ca_chain(root: bytes, intermediate: bytes, mesh_ca: bytes) -> None:
-    """That the three certificates are one manifest's: intermediate under root, mesh CA self-signed with the intermediate's key and name.
+    """That the three belong to one manifest: intermediate under root, mesh CA self-signed with the same key and name.
 
     Raises:
         CertificateError: what was seen and wanted.

@@ -1,7 +1,7 @@
-"""What the Coordinator may be asked to record. A command arrives prepared: evidence judged, signatures checked, certificates signed.
+"""What may be recorded. A command arrives prepared: evidence judged, signatures checked, certificates signed.
 
-Expensive work is done before, against a state of known generation; :func:`coordinator.decide.decide` then only compares. A command
-carries what was found out while preparing it, so that deciding stays pure and short.
+Expensive work is done before, against a state of known generation; :func:`coordinator.decide.decide` then only
+compares. A command carries what was found out while preparing it, so that deciding stays pure and short.
 """
 
 from dataclasses import dataclass, field
@@ -21,7 +21,7 @@ from coordinator.events import (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CreateLedger:
-    """The first commit: exactly these three events, at *time_ms*, because the body of the first is in the evidence of the second."""
+    """The first commit, exactly these three events at *time_ms*: the body of the first is in the second's evidence."""
 
     created: LedgerCreated
     epoch: EpochOpened

@@ -1,10 +1,11 @@
 """From a state and a prepared command to events, or to a refusal. Pure: no clock, no key, no blob is read here."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final, assert_never
 
 from coordinator.commands import Command, CreateLedger, IssueCertificate, RecordRefusal, RecoverLedger, SetManifest
-from coordinator.events import ControlEvent, Event, decode_event, pack_event
+from coordinator.events import Event, decode_event, pack_event
 from coordinator.refusals import (
     CoordinatorExcludedError,
     HeadMismatchError,
@@ -115,9 +116,13 @@ def _recover(state: State, command: RecoverLedger) -> Proposal[Event]:
 
 
 class CoordinatorMachine:
-    """The domain as :class:`ledger.writer.Writer` asks for it. *judge* is what judges foreign entries (``coordinator.rules``)."""
+    """The domain as :class:`ledger.writer.Writer` asks for it.
 
-    def __init__(self, judge: "EntryJudge") -> None:
+    Args:
+        judge: Judges an entry that this process did not write, and gives the state after it (``Rules.apply``).
+    """
+
+    def __init__(self, judge: Callable[[State, Entry], State]) -> None:
         self._judge = judge
 
     def decide(self, state: State, command: Command, now_ms: int) -> Proposal[Event]:
@@ -133,7 +138,7 @@ class CoordinatorMachine:
         event, _ = decode_event(entry)
         return evolve(state, entry, event)
 
-    def replay(self, state: State, entries: "tuple[Entry, ...] | list[Entry]") -> State:
+    def replay(self, state: State, entries: Sequence[Entry]) -> State:
         """Foreign entries, each judged by the rules before it is believed."""
         for entry in entries:
             state = self._judge(state, entry)

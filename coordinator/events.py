@@ -1,4 +1,4 @@
-"""The facts that the ledger records: one frozen shape each, and their bytes. What they do to the state is in state.py."""
+"""The facts that the ledger records, one frozen shape each, and their bytes. What they do is in state.py."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

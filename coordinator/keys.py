@@ -82,7 +82,7 @@ def public_bytes(key: Ed25519PrivateKey) -> bytes:
 
 
 def deterministic_key(curve: str, seed: bytes) -> ec.EllipticCurvePrivateKey:
-    """An ECDSA key from a seed of at least 16 bytes, after C2SP det-keygen: HMAC_DRBG with SHA-256, candidates until one fits.
+    """An ECDSA key from a seed of at least 16 bytes: C2SP det-keygen, HMAC_DRBG with SHA-256 until a candidate fits.
 
     Raises:
         ValueError: a seed too short, or a curve other than P-256 and P-384.

@@ -1,4 +1,4 @@
-"""Why a command or a recorded event is refused by the rules of the domain. How a refusal is answered is the server's business."""
+"""Why a command or a recorded event is refused by the rules of the domain. Answering is the server's business."""
 
 from http import HTTPStatus
 
@@ -6,7 +6,7 @@ from coordinator.errors import CoordinatorError
 
 
 class StalePreparationError(CoordinatorError):
-    """The command was prepared against another generation. The service prepares it once more; nobody outside sees this."""
+    """The command was prepared against another generation; the service prepares it once more."""
 
     code, status = "stale_preparation", HTTPStatus.CONFLICT
     title = "The manifest changed while the request was being prepared"
