@@ -1,0 +1,209 @@
+"""What an owner accepts, in frozen shapes. Where the values come from and how to judge by them is elsewhere."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from attestation.errors import ReferenceValueError
+from attestation.snp.products import PRODUCTS, Product, Tcb
+
+CrlMode = Literal["required", "warn"]
+
+MEASUREMENT_SIZE = 48
+CHIP_ID_SIZE = 64
+DIGEST_SIZE = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuestPolicy:
+    """What the launch policy of a guest may allow and must demand (SNP ABI, table 9).
+
+    The policy is no part of the measurement: without this check the host could launch the right image for debugging.
+
+    Attributes:
+        abi_major, abi_minor: the policy must demand at least this firmware ABI.
+        smt, cxl_allowed: whether the policy may allow it.
+        migrate_ma, debug: named because manifests name them; True is refused.
+        single_socket, mem_aes_256_xts, rapl_dis, ciphertext_hiding_dram, page_swap_disable: whether the policy must
+            demand it.
+    """
+
+    abi_major: int = 0
+    abi_minor: int = 0
+    smt: bool = True
+    migrate_ma: bool = False
+    debug: bool = False
+    single_socket: bool = False
+    cxl_allowed: bool = False
+    mem_aes_256_xts: bool = False
+    rapl_dis: bool = False
+    ciphertext_hiding_dram: bool = False
+    page_swap_disable: bool = False
+
+    def __post_init__(self) -> None:
+        if self.debug or self.migrate_ma:
+            raise ReferenceValueError("Debug and MigrateMA must be false: such a guest keeps no secret")
+        if not (0 <= self.abi_major <= 255 and 0 <= self.abi_minor <= 255):
+            raise ReferenceValueError(f"ABI {self.abi_major}.{self.abi_minor} is out of range, wanted 0 to 255 each")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlatformInfo:
+    """Bits of the platform's state: each required (True), forbidden (False) or not asked for (None)."""
+
+    smt_enabled: bool | None = None
+    tsme_enabled: bool | None = None
+    ecc_enabled: bool | None = None
+    rapl_disabled: bool | None = None
+    ciphertext_hiding_dram_enabled: bool | None = None
+    alias_check_complete: bool | None = None
+    iommu_write_safe: bool | None = None
+    tio_enabled: bool | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnpReferenceValues:
+    """One acceptable SEV-SNP guest on one product.
+
+    Attributes:
+        platform: name for people, e.g. ``Metal-QEMU-SNP``.
+        product_name: Milan, Genoa, Siena (which is Bergamo too) or Turin.
+        trusted_measurement: launch measurement, 48 bytes.
+        minimum_tcb: for REPORTED_TCB and COMMITTED_TCB, part by part; with ``fmc`` on Turin and only there.
+        minimum_launch_tcb: for LAUNCH_TCB; None means *minimum_tcb*, so a missing value does not open anything.
+        maximum_tcb: upper bound of sanity; None means a fixed bound well above what AMD has released.
+        minimum_mitigation_vector: bits that both MIT vectors must have; nonzero refuses reports before version 5.
+        vmpl: privilege level that the report must be for.
+        minimum_guest_svn, family_id, image_id: chosen by whoever signs the ID block; not asked for by default.
+        require_id_block: the launch must have had an ID block signed by one of *id_key_digests* (48 bytes each),
+            and, where *author_key_digests* is not empty, an author key among those.
+        allowed_chip_ids: 64 bytes each; empty means every chip of the product.
+        denied_chip_ids: chips whose keys are known to be extracted.
+        allowed_providers: CSP_ID of acceptable VLEKs, e.g. ``CN=cc-us-east-2.amazonaws.com``; empty refuses every VLEK.
+        allow_masked_chip_id: accept a VCEK report without chip id.
+        allow_provisional_firmware: accept COMMITTED below CURRENT, firmware that can still be rolled back.
+        crl: ``required``: a fresh revocation list must come along; ``warn``: its absence or age shows in the
+            verdict only. A list that names the intermediate refuses in both.
+        trust_anchor: None for real hardware (AMD's pinned roots); for a simulated vendor SHA-256 of its root in DER.
+        trust_anchor_spki: SHA-256 of that root's public key, compared as well where given.
+
+    Raises:
+        ReferenceValueError: a value that no report can satisfy, or that would accept what must not be accepted.
+    """
+
+    platform: str
+    product_name: str
+    trusted_measurement: bytes
+    minimum_tcb: Tcb
+    minimum_launch_tcb: Tcb | None = None
+    maximum_tcb: Tcb | None = None
+    guest_policy: GuestPolicy = GuestPolicy()
+    platform_info: PlatformInfo = PlatformInfo()
+    minimum_mitigation_vector: int = 0
+    vmpl: int = 0
+    minimum_guest_svn: int = 0
+    family_id: bytes | None = None
+    image_id: bytes | None = None
+    require_id_block: bool = False
+    id_key_digests: tuple[bytes, ...] = ()
+    author_key_digests: tuple[bytes, ...] = ()
+    allowed_chip_ids: tuple[bytes, ...] = ()
+    denied_chip_ids: tuple[bytes, ...] = ()
+    allowed_providers: tuple[str, ...] = ()
+    allow_masked_chip_id: bool = False
+    allow_provisional_firmware: bool = False
+    crl: CrlMode = "required"
+    trust_anchor: bytes | None = None
+    trust_anchor_spki: bytes | None = None
+
+    def __post_init__(self) -> None:
+        if self.product_name not in PRODUCTS:
+            raise ReferenceValueError(f"product {self.product_name!r} is unknown, wanted one of {', '.join(PRODUCTS)}")
+        for name, tcb in (
+            ("minimum_tcb", self.minimum_tcb),
+            ("minimum_launch_tcb", self.minimum_launch_tcb),
+            ("maximum_tcb", self.maximum_tcb),
+        ):
+            if tcb is not None:
+                self._check_tcb(name, tcb)
+        self._check_sizes()
+        if self.require_id_block and not self.id_key_digests:
+            raise ReferenceValueError("an ID block is required, but no digest of an acceptable ID key is given")
+        if not 0 <= self.vmpl <= 3:
+            raise ReferenceValueError(f"VMPL {self.vmpl} does not exist, wanted 0 to 3")
+        if not 0 <= self.minimum_mitigation_vector < 2**64 or not 0 <= self.minimum_guest_svn < 2**32:
+            raise ReferenceValueError("minimum_mitigation_vector has 64 bits and minimum_guest_svn 32, both unsigned")
+        if self.crl not in ("required", "warn"):
+            raise ReferenceValueError(f"crl is {self.crl!r}, wanted 'required' or 'warn'")
+
+    @property
+    def product(self) -> Product:
+        """The product line that the entry is for."""
+        return PRODUCTS[self.product_name]
+
+    @property
+    def is_simulated(self) -> bool:
+        """Whether the entry trusts a vendor that somebody made up."""
+        return self.trust_anchor is not None
+
+    def _check_tcb(self, name: str, tcb: Tcb) -> None:
+        if (tcb.fmc is not None) != self.product.has_fmc:
+            wanted = "with" if self.product.has_fmc else "without"
+            raise ReferenceValueError(f"{name} of {self.product_name} is wanted {wanted} an FMC version")
+        parts = (tcb.bootloader, tcb.tee, tcb.snp, tcb.microcode, tcb.fmc or 0)
+        if not all(0 <= part <= 255 for part in parts):
+            raise ReferenceValueError(f"{name} is {tcb}; each part is 0 to 255")
+
+    def _check_sizes(self) -> None:
+        sized: list[tuple[str, bytes | None, int]] = [
+            ("trusted_measurement", self.trusted_measurement, MEASUREMENT_SIZE),
+            ("family_id", self.family_id, 16),
+            ("image_id", self.image_id, 16),
+            ("trust_anchor", self.trust_anchor, DIGEST_SIZE),
+            ("trust_anchor_spki", self.trust_anchor_spki, DIGEST_SIZE),
+        ]
+        sized += [("allowed_chip_ids", chip, CHIP_ID_SIZE) for chip in self.allowed_chip_ids]
+        sized += [("denied_chip_ids", chip, CHIP_ID_SIZE) for chip in self.denied_chip_ids]
+        sized += [("id_key_digests", digest, 48) for digest in self.id_key_digests]
+        sized += [("author_key_digests", digest, 48) for digest in self.author_key_digests]
+        for name, value, size in sized:
+            if value is not None and len(value) != size:
+                raise ReferenceValueError(f"{name} has {len(value)} bytes, wanted {size}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TdxReferenceValues:
+    """One acceptable TDX guest: carried for manifests that name TDX nodes. This version judges no TDX quotes.
+
+    Attributes:
+        mr_td, mr_seam, rtmrs: 48 bytes each.
+        xfam: 8 bytes.
+        allowed_piids: 16 bytes each; empty means every platform.
+    """
+
+    platform: str
+    mr_td: bytes
+    mr_seam: bytes
+    rtmrs: tuple[bytes, bytes, bytes, bytes]
+    xfam: bytes
+    minimum_tcb_evaluation_data_number: int = 0
+    allowed_piids: tuple[bytes, ...] = field(default=())
+    memory_integrity: bool = False
+    smt_disabled: bool = False
+    static_platform: bool = False
+
+    def __post_init__(self) -> None:
+        measured = (
+            ("mr_td", self.mr_td),
+            ("mr_seam", self.mr_seam),
+            *((f"rtmrs[{i}]", rtmr) for i, rtmr in enumerate(self.rtmrs)),
+        )
+        for name, value in measured:
+            if len(value) != MEASUREMENT_SIZE:
+                raise ReferenceValueError(f"{name} has {len(value)} bytes, wanted {MEASUREMENT_SIZE}")
+        if len(self.xfam) != 8:
+            raise ReferenceValueError(f"xfam has {len(self.xfam)} bytes, wanted 8")
+        if any(len(piid) != 16 for piid in self.allowed_piids):
+            raise ReferenceValueError("allowed_piids have 16 bytes each")
+
+
+ReferenceValues = SnpReferenceValues | TdxReferenceValues

@@ -1,0 +1,1 @@
+"""A software stand-in for the secure processor: real report bytes, signed by a vendor that somebody made up."""
