@@ -87,10 +87,10 @@ def open_seed_share(sealed: bytes, owner_key: rsa.RSAPrivateKey, origin: str) ->
     return plain[:SEED_LENGTH], plain[SEED_LENGTH:]
 
 
-def recovery_input(origin: str, statement_sha256: bytes, size: int, root: bytes, sealed_seed: bytes) -> bytes:
+def recovery_input(origin: str, statement_sha256: bytes, size: int, root: bytes, sealed_sha256: bytes) -> bytes:
     """The bytes that the share owner signs when recovering (docs/formats.md section 10)."""
     head = size.to_bytes(8, "big") + _exact(root, 32)
-    bound = _exact(statement_sha256, 32) + head + hashlib.sha256(sealed_seed).digest()
+    bound = _exact(statement_sha256, 32) + head + _exact(sealed_sha256, 32)
     return b"contrast/recovery/v1\0" + origin.encode() + b"\0" + bound
 
 
