@@ -1,0 +1,38 @@
+"""A citizen who never sleeps: votes through the web front end, like any browser would, until it is told to stop."""
+
+import os
+import random
+import signal
+import threading
+from urllib.parse import quote
+
+from service import PeerError, call, client_context, log
+
+FAVOURITE = ":doughnut:"
+
+
+def main() -> None:
+    web = os.environ["WEB_ADDR"]
+    seconds = int(os.environ.get("VOTE_INTERVAL_MS", "500")) / 1000
+    favourite_share = float(os.environ.get("FAVOURITE_SHARE", "0.15"))
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    context = client_context()
+    log("started", service="vote-bot", web=web)
+    choices: list[str] = []
+    while not stop.is_set():
+        try:
+            if not choices:
+                choices = [item["shortcode"] for item in call(web, "GET", "/api/list", context=context)]
+            choice = FAVOURITE if random.random() < favourite_share else random.choice(choices)
+            counted = call(web, "POST", f"/api/vote?choice={quote(choice)}", context=context)
+            log("voted", choice=choice, votes=counted["votes"])
+        except PeerError as error:
+            log("vote_failed", detail=str(error))
+        stop.wait(seconds)
+    log("stopped", service="vote-bot")
+
+
+if __name__ == "__main__":
+    main()
