@@ -222,7 +222,7 @@ class OciLayout:
         layers = tuple(_descriptor(layer, where) for layer in _list(manifest, "layers", where))
         if len(layers) != len(diff_ids) or len(layers) > _MAX_LAYERS:
             raise LayoutError(
-                f"{where} has {len(layers)} layers, {len(diff_ids)} diff ids; wanted as many of each, at most {_MAX_LAYERS}"
+                f"{where} has {len(layers)} layers, {len(diff_ids)} diff ids; wanted equal, at most {_MAX_LAYERS}"
             )
         for layer in layers:
             if layer.media_type not in _PLAIN_TYPES | _GZIP_TYPES:

@@ -1,7 +1,7 @@
 """Unpacks image layers into a directory that nothing can leave; knows nothing of manifests and digests.
 
-The root directory belongs to this process alone while it works, so paths are resolved here, component by component, as if
-the root were ``/``: absolute links and ``..`` end at the root. Links that a reader outside would follow out of it are
+The root directory belongs to this process alone while it works, so paths are resolved here, part by part, as if it
+were ``/``: absolute links and ``..`` end at the root. Links that a reader outside would follow out of it are
 rewritten or refused. Owners, times and set-id bits are not applied, and device nodes are reported instead of made.
 """
 

@@ -64,7 +64,7 @@ def test_a_store_looks_into_every_layout_and_says_where_it_looked(tmp_path: Path
     write_layout(tmp_path / "images" / "two", {"x.invalid/two:1": ImageSpec(user="7")})
     store = ImageStore([tmp_path / "images", tmp_path / "absent"])
     assert store.config("x.invalid/two:1").user == "7"
-    with pytest.raises(ImageNotFoundError, match="one.*two"):
+    with pytest.raises(ImageNotFoundError, match=r"one.*two"):
         store.find("x.invalid/three:1")
     shutil.rmtree(tmp_path / "images")
     with pytest.raises(ImageNotFoundError, match="no OCI layout"):
