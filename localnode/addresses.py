@@ -14,7 +14,7 @@ LOOPBACK = ipaddress.IPv4Network("127.0.0.0/8")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServicePort:
-    """One port of a Service: what clients use, and where the pods listen (a number, or the name of a container's port)."""
+    """One port of a Service: what clients use, and where the pods listen (a number, or a container port's name)."""
 
     port: int
     target: int | str
@@ -54,7 +54,7 @@ class Endpoint:
 
 
 def pod_network(root: Path) -> ipaddress.IPv4Network:
-    """The network of a workspace's pods, 127.A.B.0/24 by the SHA-256 of its path: two workspaces do not get into each other's way."""
+    """The network of a workspace's pods: 127.A.B.0/24 by the SHA-256 of its path, so that two workspaces do not collide."""
     digest = hashlib.sha256(str(root.resolve()).encode()).digest()
     # From 127.64.0.0 on: low ones are what people use by hand.
     return ipaddress.IPv4Network(f"127.{64 + digest[0] % 128}.{digest[1]}.0/24")
@@ -98,7 +98,9 @@ def allocate(network: ipaddress.IPv4Network, pods: Sequence[str]) -> dict[str, s
     """
     hosts = [network.network_address + offset for offset in range(10, network.num_addresses - 1)]
     if len(hosts) < len(pods):
-        raise AddressError(f"{len(pods)} pods need more addresses than {network} has ({max(len(hosts), 0)}); give a larger network")
+        raise AddressError(
+            f"{len(pods)} pods need more addresses than {network} has ({len(hosts)}); give a larger network"
+        )
     return {pod: str(address) for pod, address in zip(pods, hosts, strict=False)}
 
 
@@ -113,7 +115,7 @@ def endpoint(service: Service, address: str, named_ports: Mapping[str, int]) -> 
         target = named_ports.get(port.target) if isinstance(port.target, str) else port.target
         if target is None:
             raise AddressError(
-                f"Service {service.name}: targetPort {port.target!r} is no port name of the pod; it has {sorted(named_ports)}"
+                f"Service {service.name}: no container port is named {port.target!r} (targetPort); seen: {sorted(named_ports)}"
             )
         ports.append((port.port, target))
     return Endpoint(address=address, ports=tuple(ports))
@@ -122,7 +124,7 @@ def endpoint(service: Service, address: str, named_ports: Mapping[str, int]) -> 
 def hosts_document(services: Iterable[tuple[Service, Sequence[Endpoint]]], *, namespace: str) -> bytes:
     """What the programs of a pod in *namespace* are told: the file that CONTRAST_HOSTS names (JSON).
 
-    ``{"services": {name: {"endpoints": [[address, {service port: pod port}], …]}}}``; short names only for the own namespace.
+    ``{"services": {name: {"endpoints": [[address, {service port: pod port}], …]}}}``; short names for the own namespace.
     """
     table: dict[str, object] = {}
     for service, endpoints in services:

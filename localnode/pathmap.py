@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-# An absolute path within a text: at its start, or behind what separates paths in options and lists ("--out=/x", "/a:/b").
+# An absolute path within a text: at its start, or behind what separates paths in options and lists (--out=/x, /a:/b).
 # Two slashes begin the authority of a URL, not a path.
 _PATHS = re.compile(r"(?<![^\s=:,;])/(?!/)[^\s=:,;]*")
 
@@ -15,8 +15,8 @@ _PATHS = re.compile(r"(?<![^\s=:,;])/(?!/)[^\s=:,;]*")
 class PathMap:
     """The root file system and the mounts of one container, as directories of this machine.
 
-    A path below a mount belongs to the mount, with the longest destination first. Another path belongs to the root, but in
-    free text (arguments, environment) only if it is there, or its folder is: ``/api/list`` may be a URL's path.
+    A path below a mount belongs to the mount, the longest destination first. Another path belongs to the root, but in free
+    text (arguments, environment) only if it is there, or its folder is: ``/api/list`` may be a URL's path.
     """
 
     root: Path

@@ -1,7 +1,7 @@
 """Name resolution inside a pod's Python programs, as a cluster's DNS and kube-proxy do it; changes nothing else.
 
-The local node puts this folder first on PYTHONPATH and names a file in CONTRAST_HOSTS. Python imports a module of this name
-at start-up, before the program. Names that the file does not know are left to the system. It uses the standard library
+The local node puts this folder first on PYTHONPATH and names a file in CONTRAST_HOSTS. Python imports a module of this
+name at start-up, before the program. Names that the file does not know are left to the system. It uses the standard library
 alone, and only what is needed, since it runs in every process of every pod.
 """
 
@@ -16,16 +16,16 @@ _system_getaddrinfo = socket.getaddrinfo
 _turn = itertools.count(os.getpid())
 
 
-def _getaddrinfo(host: Any, port: Any, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0) -> Any:  # noqa: A002  the names of socket.getaddrinfo
+def _getaddrinfo(host: Any, port: Any, *hints: Any, **named_hints: Any) -> Any:
     path = os.environ.get("CONTRAST_HOSTS")
     name = host.decode("ascii", "replace") if isinstance(host, bytes) else host
     if not path or not isinstance(name, str):
-        return _system_getaddrinfo(host, port, family, type, proto, flags)
+        return _system_getaddrinfo(host, port, *hints, **named_hints)
     with open(path, encoding="utf-8") as file:  # noqa: PTH123  pathlib is not loaded at this point
         services = json.load(file)["services"]
     service = services.get(name.rstrip(".").lower())
     if service is None:
-        return _system_getaddrinfo(host, port, family, type, proto, flags)
+        return _system_getaddrinfo(host, port, *hints, **named_hints)
     endpoints = service["endpoints"]
     if not endpoints:
         raise socket.gaierror(socket.EAI_AGAIN, f"Service {name} has no ready pod yet")
@@ -33,7 +33,7 @@ def _getaddrinfo(host: Any, port: Any, family: int = 0, type: int = 0, proto: in
     found: list[Any] = []
     for address, ports in endpoints[first:] + endpoints[:first]:
         target = ports.get(str(port), port)
-        found += _system_getaddrinfo(address, target, family, type, proto, flags)
+        found += _system_getaddrinfo(address, target, *hints, **named_hints)
     return found
 
 

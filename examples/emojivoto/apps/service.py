@@ -178,6 +178,9 @@ class _Server(ThreadingHTTPServer):
         finally:
             self._places.release()
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        log("failed", peer=client_address[0], error=repr(sys.exception()))
+
     def finish_request(self, request: Any, client_address: Any) -> None:
         # The handshake belongs in the connection's own thread: a silent client must not stop the others.
         plain: socket = request
@@ -195,16 +198,15 @@ def _handler(answer: Callable[[Request], Answer]) -> type[BaseHTTPRequestHandler
         timeout = PEER_TIMEOUT
 
         def _respond(self) -> None:
-            parts = urlsplit(self.path)
-            query = {name: values[0] for name, values in parse_qs(parts.query, max_num_fields=8).items()}
-            request = Request(self.command, parts.path, query, _names(self.connection))
+            path, client = self.path.partition("?")[0], _names(self.connection)
             try:
                 _bounded(self.headers.get("content-length"))
-                result = answer(request)
+                query = parse_qs(urlsplit(self.path).query, max_num_fields=8)
+                result = answer(Request(self.command, path, {name: texts[0] for name, texts in query.items()}, client))
             except Refusal as refusal:
                 result = Answer.json({"code": refusal.code, "detail": refusal.detail}, refusal.status)
             except PeerError as error:
-                log("peer_failed", path=parts.path, detail=str(error))
+                log("peer_failed", path=path, detail=str(error))
                 result = Answer.json(
                     {"code": "peer_failed", "detail": "another service is away"}, HTTPStatus.BAD_GATEWAY
                 )
@@ -217,7 +219,7 @@ def _handler(answer: Callable[[Request], Answer]) -> type[BaseHTTPRequestHandler
                 self.send_header(name, value)
             self.end_headers()
             self.wfile.write(result.body)
-            log("request", method=request.method, path=request.path, status=int(result.status), client=request.client)
+            log("request", method=self.command, path=path, status=int(result.status), client=client)
 
         do_GET = do_POST = _respond  # noqa: N815  http.server looks for these names
 
