@@ -1,18 +1,18 @@
 """A strict JSON reader that keeps lines and sees every key twice; it knows nothing of manifests.
 
-RFC 8259, and stricter: UTF-8 without byte order mark, no duplicate keys, no floating point, integers within ±2^63,
-nesting at most `MAX_DEPTH`, no lone surrogates. Syntax errors end the reading (what follows has no certain meaning); duplicate
-keys are collected, so that they are reported together with the faults of content.
+RFC 8259, and stricter: UTF-8 without byte order mark, no duplicate keys, no floating point, integers within ±2^64,
+nesting at most `MAX_DEPTH`, no lone surrogates. Syntax errors end the reading (what follows has no certain meaning);
+duplicate keys are collected, so that they are reported together with the faults of content.
 """
 
 import re
 from dataclasses import dataclass
 from typing import NoReturn
 
-from manifest.problems import Problem
+from manifest.errors import Problem
 
 MAX_DEPTH = 16
-MAX_INTEGER_DIGITS = 19
+MAX_INTEGER_DIGITS = 20
 
 _SPACE = re.compile(r"[ \t\n\r]*")
 _INTEGER = re.compile(r"-?(?:0|[1-9][0-9]*)")
@@ -53,7 +53,7 @@ def read_json(raw: bytes) -> tuple[Node, tuple[Problem, ...]]:
     """The value of *raw* and the duplicate keys in it.
 
     Raises:
-        JsonSyntaxError: it is not UTF-8, not JSON, too deep, or has a number that is not an integer of 63 bits.
+        JsonSyntaxError: it is not UTF-8, not JSON, too deep, or has a number that is not an integer of 64 bits.
     """
     try:
         text = raw.decode("utf-8")
@@ -207,8 +207,8 @@ class _Reader:
             self.fail("only integers are written here, without fraction or exponent", path)
         if self.text[number.end() : number.end() + 1].isdigit():
             self.fail("a number does not begin with 0", path)
-        if len(number.group().lstrip("-")) > MAX_INTEGER_DIGITS or abs(int(number.group())) >= 1 << 63:
-            self.fail("the number is larger than 63 bits", path)
+        if len(number.group().lstrip("-")) > MAX_INTEGER_DIGITS or abs(int(number.group())) >= 1 << 64:
+            self.fail("the number is larger than 64 bits", path)
         self.at = number.end()
         return int(number.group())
 
