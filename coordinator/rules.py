@@ -5,7 +5,7 @@ They read blobs and earlier entries through two functions, and nothing else. Wha
 certificate stands in ``audit``.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Container, Sequence
 from datetime import UTC, datetime
 from typing import Final, assert_never
 
@@ -16,6 +16,7 @@ from attestation.binding import Purpose, epoch_subject, report_data
 from attestation.errors import EvidenceError
 from attestation.evidence import Evidence, host_data_of
 from attestation.judge import judge
+from attestation.reference import ReferenceValues
 from attestation.verdict import RULES_VERSION, Outcome, Verdict
 from coordinator import ca
 from coordinator.decide import MAX_REFUSAL_CODES, REFUSAL_INTERVAL_MS
@@ -141,17 +142,29 @@ class Rules:
                 assert_never(event)
         return event
 
-    def judge_epoch(self, epoch: EpochOpened, manifest: Manifest, *, at_ms: int, seq: int) -> Verdict:
-        """The epoch's evidence, judged by *manifest* at the time of its opening. *seq* names the entry in errors."""
+    def judge_epoch(
+        self,
+        epoch: EpochOpened,
+        reference_values: Sequence[ReferenceValues],
+        *,
+        policies: Container[bytes],
+        at_ms: int,
+        seq: int,
+    ) -> Verdict:
+        """The epoch's evidence, judged by *reference_values* at the time of its opening; its HOSTDATA in *policies*."""
         evidence = self.evidence(epoch.evidence, seq)
         anchor = self._body_hash(epoch.anchor_seq)
         return judge(
             evidence,
-            manifest.reference_values,
+            reference_values,
             report_data=report_data(Purpose.EPOCH, anchor, self._need(epoch.subject, seq, "the epoch's subject")),
-            host_data=manifest.coordinator_policies,
+            host_data=policies,
             now=moment(at_ms),
         )
+
+    def _judge_by(self, manifest: Manifest, epoch: EpochOpened, at_ms: int, seq: int) -> Verdict:
+        policies = manifest.coordinator_policies
+        return self.judge_epoch(epoch, manifest.reference_values, policies=policies, at_ms=at_ms, seq=seq)
 
     def evidence(self, references: References, seq: int) -> Evidence:
         """The evidence that *references* name, from blobs.
@@ -222,7 +235,7 @@ class Rules:
             self._accepts(state.current.manifest, event, entry.body.time_ms, seq)
 
     def _accepts(self, manifest: bytes, event: EpochOpened, at_ms: int, seq: int) -> None:
-        verdict = self.judge_epoch(event, self.manifest(manifest, seq=seq), at_ms=at_ms, seq=seq)
+        verdict = self._judge_by(self.manifest(manifest, seq=seq), event, at_ms, seq)
         if not verdict.accepted:
             raise RuleBrokenError(seq, "the manifest does not accept this epoch", seen=describe(verdict))
 
@@ -257,7 +270,7 @@ class Rules:
         closed = tuple(
             epoch.key
             for epoch in state.open_epochs
-            if not self.judge_epoch(epoch.event, manifest, at_ms=epoch.time_ms, seq=seq).accepted
+            if not self._judge_by(manifest, epoch.event, epoch.time_ms, seq).accepted
         )
         if entry.body.signer in closed:
             raise RuleBrokenError(seq, "the manifest does not accept the epoch that set it")
