@@ -278,4 +278,4 @@ def _check_signed(certificate: x509.Certificate, *, by: x509.Certificate, what: 
     try:
         certificate.verify_directly_issued_by(by)
     except (ValueError, TypeError, InvalidSignature) as error:
-        raise CertificateError(f"{what}: {error or 'the signature is wrong'}") from None
+        raise CertificateError(f"{what}: {str(error) or 'the signature is wrong'}") from None

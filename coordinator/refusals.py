@@ -21,36 +21,12 @@ class StaleTransitionError(CoordinatorError):
     action = "Run `contrast verify` to see the manifest in force, prepare yours against it and set it again."
 
 
-class NotAnOwnerError(CoordinatorError):
-    """No signature is by a key that the manifest in force names."""
-
-    code, status = "not_an_owner", HTTPStatus.FORBIDDEN
-    title = "The manifest is not signed by an owner"
-    action = "Sign with a key whose digest stands in WorkloadOwnerKeyDigests of the manifest in force."
-
-
-class UpdatesDisabledError(CoordinatorError):
-    """The manifest in force names no owner key: it was meant to be the last one."""
-
-    code, status = "updates_disabled", HTTPStatus.FORBIDDEN
-    title = "The manifest in force allows no further manifest"
-    action = "Nothing can change this deployment any more; a new one needs a new Coordinator with a new ledger."
-
-
 class CoordinatorExcludedError(CoordinatorError):
     """The new manifest does not accept the Coordinator that is asked to set it."""
 
     code, status = "coordinator_excluded", HTTPStatus.CONFLICT
     title = "The manifest does not accept the running Coordinator"
     action = "Keep the running Coordinator's policy with Role coordinator, and its reference values, in the manifest."
-
-
-class SeedShareOwnersChangedError(CoordinatorError):
-    """The new manifest names other seed share owners than the first one."""
-
-    code, status = "seedshare_owners_changed", HTTPStatus.CONFLICT
-    title = "SeedshareOwnerPubKeys cannot change after the first manifest"
-    action = "Put back the keys of the manifest in force; other owners need a new ledger."
 
 
 class PoliciesMismatchError(CoordinatorError):
@@ -64,7 +40,7 @@ class PoliciesMismatchError(CoordinatorError):
 class BadManifestError(CoordinatorError):
     """The manifest's bytes are not a manifest."""
 
-    code, status = "bad_manifest", HTTPStatus.BAD_REQUEST
+    code, status = "invalid_manifest", HTTPStatus.BAD_REQUEST
     title = "The manifest cannot be read"
     action = "Correct the listed places; `contrast generate` writes a valid manifest."
 

@@ -41,16 +41,18 @@ from coordinator.state import Epoch, State, evolve
 from ledger.checkpoint import epoch_name, origin_of
 from ledger.entry import Entry
 from ledger.errors import LedgerError
-from ledger.note import KeyType, VerifierKey
+from ledger.note import KeyType, VerifierKey, ed25519_key
 from manifest.authorise import (
     AuthorisationError,
+    Signature,
     check_successor,
     genesis_previous,
     transition,
     verify_owner,
 )
+from manifest.errors import ManifestError
 from manifest.model import Manifest
-from manifest.parse import ManifestError, parse_manifest
+from manifest.parse import parse_manifest
 from wire.sealing import recovery_input, verify_recovery
 
 FIRST_COMMIT: Final = (LedgerCreated.type, EpochOpened.type, ManifestSet.type)
@@ -189,9 +191,8 @@ class Rules:
             keys = [VerifierKey.parse(line) for line in event.verifier_keys]
         except LedgerError as error:
             raise RuleBrokenError(seq, "a verifier key is malformed", seen=str(error)) from None
-        if [key.type for key in keys] != [KeyType.ED25519, KeyType.ML_DSA_44] or {key.name for key in keys} != {
-            event.origin
-        }:
+        types, names = [key.type for key in keys], {key.name for key in keys}
+        if types != [KeyType.ED25519, KeyType.MLDSA44_COSIGNATURE] or names != {event.origin}:
             raise RuleBrokenError(seq, "the verifier keys are Ed25519 and ML-DSA-44 under the origin's name")
         if origin_of(keys[0].public) != event.origin:
             raise RuleBrokenError(
@@ -256,7 +257,11 @@ class Rules:
             raise RuleBrokenError(seq, "the request id is the transition", seen=entry.body.request_id.hex())
         try:
             verify_owner(
-                event.signatures, in_force=in_force, manifest=manifest, origin=state.origin, transition=event.transition
+                [Signature(spki, signature) for spki, signature in event.signatures],
+                manifest_in_force=in_force,
+                offered=manifest,
+                origin=state.origin,
+                transition_hash=event.transition,
             )
             if in_force is not None:
                 check_successor(in_force, manifest)
@@ -389,7 +394,7 @@ def describe(verdict: Verdict) -> str:
 
 def epoch_verifier_key(state: State, epoch: Epoch) -> VerifierKey:
     """The verifier key under which *epoch* signs checkpoints."""
-    return VerifierKey.ed25519(epoch_name(state.origin), epoch.key)
+    return ed25519_key(epoch_name(state.origin), epoch.key)
 
 
 def _certificates(seq: int, check: Callable[[], None]) -> None:
