@@ -1,0 +1,416 @@
+"""AMD's certificates and revocation lists, read strictly: what they say, and whether one signed another.
+
+Whether a chain ends in a root that anybody trusts is decided in ``verify``, never here.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Final
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.hashes import SHA384
+
+from attestation import der
+from attestation.der import Reader, dotted
+from attestation.errors import CertificateError
+
+# RSASSA-PSS with SHA-384, MGF1-SHA-384, salt 48: nothing else is accepted. AMD writes it with and without the default
+# trailer field; both spellings say the same.
+_PSS = bytes.fromhex("06092a864886f70d01010a")
+_PSS_HASH = bytes.fromhex("a00f300d06096086480165030402020500")
+_PSS_MGF = bytes.fromhex("a11c301a06092a864886f70d010108300d06096086480165030402020500")
+_PSS_SALT = bytes.fromhex("a203020130")
+_PSS_TRAILER = bytes.fromhex("a303020101")
+PSS_ALGORITHM: Final = der.element(der.SEQUENCE, _PSS, der.element(der.SEQUENCE, _PSS_HASH, _PSS_MGF, _PSS_SALT))
+_PSS_ALGORITHMS: Final = (
+    PSS_ALGORITHM,
+    der.element(der.SEQUENCE, _PSS, der.element(der.SEQUENCE, _PSS_HASH, _PSS_MGF, _PSS_SALT, _PSS_TRAILER)),
+)
+PSS_PADDING: Final = padding.PSS(mgf=padding.MGF1(SHA384()), salt_length=48)
+SIGNATURE_SIZE: Final = 512
+
+# The only two shapes of public key: RSA-4096 with exponent 65537, and an uncompressed point on P-384.
+RSA_SPKI_PREFIX: Final = bytes.fromhex("30820222300d06092a864886f70d01010105000382020f003082020a0282020100")
+RSA_SPKI_SUFFIX: Final = bytes.fromhex("0203010001")
+P384_SPKI_PREFIX: Final = bytes.fromhex("3076301006072a8648ce3d020106052b81040022036200")
+
+_AMD = bytes.fromhex("2b060104019c7801")  # 1.3.6.1.4.1.3704.1
+OID_STRUCT_VERSION: Final = _AMD + b"\x01"
+OID_PRODUCT_NAME: Final = _AMD + b"\x02"
+OID_TCB: Final = _AMD + b"\x03"
+OID_HWID: Final = _AMD + b"\x04"
+OID_CSP_ID: Final = _AMD + b"\x05"
+TCB_BOOTLOADER: Final = 1
+TCB_TEE: Final = 2
+TCB_SNP: Final = 3
+TCB_RESERVED: Final = (4, 5, 6, 7)
+TCB_MICROCODE: Final = 8
+TCB_FMC: Final = 9
+
+OID_COMMON_NAME: Final = bytes.fromhex("550403")
+OID_KEY_USAGE: Final = bytes.fromhex("551d0f")
+OID_BASIC_CONSTRAINTS: Final = bytes.fromhex("551d13")
+OID_SUBJECT_KEY_ID: Final = bytes.fromhex("551d0e")
+OID_AUTHORITY_KEY_ID: Final = bytes.fromhex("551d23")
+OID_CRL_POINTS: Final = bytes.fromhex("551d1f")
+OID_CRL_NUMBER: Final = bytes.fromhex("551d14")
+_CA_EXTENSIONS: Final = frozenset(
+    (OID_KEY_USAGE, OID_BASIC_CONSTRAINTS, OID_SUBJECT_KEY_ID, OID_AUTHORITY_KEY_ID, OID_CRL_POINTS)
+)
+_CRL_EXTENSIONS: Final = frozenset((OID_AUTHORITY_KEY_ID, OID_CRL_NUMBER))
+_KEY_CERT_SIGN = 0x04
+_CRL_SIGN = 0x02
+_MAX_REVOKED = 10_000
+_NAME_STRINGS = (der.UTF8_STRING, der.PRINTABLE_STRING, der.IA5_STRING)
+_NO_CRITICAL: frozenset[bytes] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """An X.509 certificate of AMD's shape, its parts still raw where only their equality matters."""
+
+    raw: bytes
+    signed: bytes
+    serial: int
+    issuer: bytes
+    subject: bytes
+    common_name: str
+    issuer_common_name: str
+    not_before: datetime
+    not_after: datetime
+    spki: bytes
+    extensions: dict[bytes, bytes]
+    signature: bytes
+
+
+def parse_certificate(raw: bytes) -> Certificate:
+    """Read a certificate; every byte must be accounted for.
+
+    Raises:
+        CertificateError: not strict DER, another signature algorithm, a doubled or an unknown critical extension.
+    """
+    outer = Reader(raw)
+    whole = outer.enter(der.SEQUENCE)
+    outer.finish()
+    signed = whole.read_raw(der.SEQUENCE)
+    algorithm = whole.read_raw(der.SEQUENCE)
+    signature = whole.bit_string()
+    whole.finish()
+    body = Reader(signed).enter(der.SEQUENCE)
+    version = body.enter(0xA0)
+    if version.integer() != 2:
+        raise CertificateError("the certificate is not of X.509 version 3")
+    version.finish()
+    serial = body.integer()
+    _check_algorithm(body.read_raw(der.SEQUENCE), algorithm, signature)
+    issuer = body.read_raw(der.SEQUENCE)
+    validity = body.enter(der.SEQUENCE)
+    not_before, not_after = validity.time(), validity.time()
+    validity.finish()
+    subject = body.read_raw(der.SEQUENCE)
+    spki = body.read_raw(der.SEQUENCE)
+    wrapper = body.enter(0xA3)
+    extensions = _extensions(wrapper, critical=_CA_EXTENSIONS)
+    wrapper.finish()
+    body.finish()
+    return Certificate(
+        raw,
+        signed,
+        serial,
+        issuer,
+        subject,
+        _common_name(subject),
+        _common_name(issuer),
+        not_before,
+        not_after,
+        spki,
+        extensions,
+        signature,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Authority:
+    """An ARK, ASK or ASVK: a certificate that may sign certificates, and its key."""
+
+    certificate: Certificate
+    key: rsa.RSAPublicKey
+    path_length: int | None
+    signs_crls: bool
+
+
+def parse_authority(raw: bytes) -> Authority:
+    """Read a certificate that must be a CA's, with an RSA-4096 key.
+
+    Raises:
+        CertificateError: anything else.
+    """
+    certificate = parse_certificate(raw)
+    unknown = certificate.extensions.keys() - _CA_EXTENSIONS
+    if unknown:
+        raise CertificateError(f"{certificate.common_name} has an extension {dotted(min(unknown))}, unknown in a CA's")
+    constraints = certificate.extensions.get(OID_BASIC_CONSTRAINTS)
+    usage = certificate.extensions.get(OID_KEY_USAGE)
+    if constraints is None or usage is None:
+        raise CertificateError(f"{certificate.common_name} lacks basic constraints or key usage, so it is no CA")
+    path_length = _path_length(constraints, certificate.common_name)
+    bits = _key_usage(usage)
+    if not bits & _KEY_CERT_SIGN:
+        raise CertificateError(f"{certificate.common_name} may not sign certificates")
+    return Authority(certificate, _rsa_key(certificate), path_length, bool(bits & _CRL_SIGN))
+
+
+class EndorsementKind(StrEnum):
+    """Which key signed a report: the chip's own, or the one that a cloud provider loaded into it."""
+
+    VCEK = "VCEK"
+    VLEK = "VLEK"
+
+
+@dataclass(frozen=True, slots=True)
+class Endorsement:
+    """A VCEK or VLEK certificate: the key that signs reports, and what AMD says of its owner.
+
+    Attributes:
+        product_name: as in the certificate, e.g. ``Milan-B0``.
+        tcb: the version parts by number of the extension (1 bootloader, 2 TEE, 3 SNP, 8 microcode, 9 FMC).
+        hwid: of a VCEK, 64 or 8 bytes.
+        provider: CSP_ID of a VLEK.
+    """
+
+    certificate: Certificate
+    key: ec.EllipticCurvePublicKey
+    kind: EndorsementKind
+    product_name: str
+    tcb: dict[int, int]
+    hwid: bytes | None
+    provider: str | None
+
+
+def parse_endorsement(raw: bytes) -> Endorsement:
+    """Read a VCEK or VLEK certificate.
+
+    Raises:
+        CertificateError: a missing, doubled, unknown or loosely encoded extension, a key that is no point on P-384.
+    """
+    certificate = parse_certificate(raw)
+    extensions = dict(certificate.extensions)
+    kind = {"SEV-VCEK": EndorsementKind.VCEK, "SEV-VLEK": EndorsementKind.VLEK}.get(certificate.common_name)
+    if kind is None:
+        raise CertificateError(f"the subject is {certificate.common_name[:40]!r}, wanted SEV-VCEK or SEV-VLEK")
+    structure = _whole(extensions.pop(OID_STRUCT_VERSION, None), "structVersion")
+    structure.integer()
+    structure.finish()
+    product_name = _ia5(extensions.pop(OID_PRODUCT_NAME, None), "productName")
+    tcb = {}
+    for part in (TCB_BOOTLOADER, TCB_TEE, TCB_SNP, TCB_MICROCODE, TCB_FMC, *TCB_RESERVED):
+        value = extensions.pop(OID_TCB + bytes((part,)), None)
+        if value is None:
+            if part in (TCB_FMC, *TCB_RESERVED):
+                continue  # Turin has FMC and no fourth reserved part, the others the reverse; check 12 compares.
+            raise CertificateError(f"the TCB extension .3.{part} is missing")
+        reader = Reader(value)
+        version = reader.integer()
+        reader.finish()
+        if version > 0xFF or (part in TCB_RESERVED and version != 0):
+            raise CertificateError(f"the TCB extension .3.{part} says {version}")
+        if part not in TCB_RESERVED:
+            tcb[part] = version
+    hwid = extensions.pop(OID_HWID, None)
+    csp_id = extensions.pop(OID_CSP_ID, None)
+    if extensions:
+        raise CertificateError(f"an extension {dotted(min(extensions))}, unknown in a {kind}")
+    return Endorsement(
+        certificate,
+        _p384_key(certificate),
+        kind,
+        product_name,
+        tcb,
+        None if hwid is None else _hwid(hwid),
+        None if csp_id is None else _ia5(csp_id, "CSP_ID"),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class RevocationList:
+    """A CRL of AMD's shape."""
+
+    signed: bytes
+    issuer: bytes
+    this_update: datetime
+    next_update: datetime
+    revoked: frozenset[int]
+    signature: bytes
+
+
+def parse_crl(raw: bytes) -> RevocationList:
+    """Read a version 2 CRL.
+
+    Raises:
+        CertificateError: not strict DER, another signature algorithm, no nextUpdate, an unknown critical extension.
+    """
+    outer = Reader(raw)
+    whole = outer.enter(der.SEQUENCE)
+    outer.finish()
+    signed = whole.read_raw(der.SEQUENCE)
+    algorithm = whole.read_raw(der.SEQUENCE)
+    signature = whole.bit_string()
+    whole.finish()
+    body = Reader(signed).enter(der.SEQUENCE)
+    if body.integer() != 1:
+        raise CertificateError("the CRL is not of version 2")
+    _check_algorithm(body.read_raw(der.SEQUENCE), algorithm, signature)
+    issuer = body.read_raw(der.SEQUENCE)
+    this_update, next_update = body.time(), body.time()
+    revoked: set[int] = set()
+    if body.peek() == der.SEQUENCE:
+        entries = body.enter(der.SEQUENCE)
+        while not entries.at_end:
+            entry = entries.enter(der.SEQUENCE)
+            revoked.add(entry.integer())
+            entry.time()
+            if not entry.at_end:
+                _extensions(entry, critical=_NO_CRITICAL)
+            entry.finish()
+            if len(revoked) > _MAX_REVOKED:
+                raise CertificateError(f"the CRL lists more than {_MAX_REVOKED} certificates")
+    wrapper = body.enter(0xA0)
+    _extensions(wrapper, critical=_NO_CRITICAL, known=_CRL_EXTENSIONS)
+    wrapper.finish()
+    body.finish()
+    return RevocationList(signed, issuer, this_update, next_update, frozenset(revoked), signature)
+
+
+def is_signed_by(signed: bytes, signature: bytes, key: rsa.RSAPublicKey) -> bool:
+    """Whether *signature* over *signed* is one of *key*, with AMD's parameters exactly."""
+    try:
+        key.verify(signature, signed, PSS_PADDING, SHA384())
+    except InvalidSignature:
+        return False
+    return True
+
+
+def _check_algorithm(inner: bytes, outer: bytes, signature: bytes) -> None:
+    if inner != outer or inner not in _PSS_ALGORITHMS:
+        raise CertificateError("the signature algorithm is not RSASSA-PSS with SHA-384, MGF1-SHA-384 and salt 48")
+    if len(signature) != SIGNATURE_SIZE:
+        raise CertificateError(f"the signature has {len(signature)} bytes, wanted {SIGNATURE_SIZE}")
+
+
+def _extensions(
+    reader: Reader, *, critical: frozenset[bytes], known: frozenset[bytes] | None = None
+) -> dict[bytes, bytes]:
+    found: dict[bytes, bytes] = {}
+    items = reader.enter(der.SEQUENCE)
+    while not items.at_end:
+        item = items.enter(der.SEQUENCE)
+        oid = item.read(der.OBJECT_ID)
+        is_critical = item.peek() == der.BOOLEAN and item.boolean()
+        value = item.read(der.OCTET_STRING)
+        item.finish()
+        if oid in found:
+            raise CertificateError(f"the extension {dotted(oid)} stands there twice")
+        if (is_critical and oid not in critical) or (known is not None and oid not in known):
+            raise CertificateError(f"the extension {dotted(oid)} is unknown here")
+        found[oid] = value
+    return found
+
+
+def _common_name(name: bytes) -> str:
+    common_name: str | None = None
+    sets = Reader(name).enter(der.SEQUENCE)
+    while not sets.at_end:
+        attributes = sets.enter(der.SET)
+        attribute = attributes.enter(der.SEQUENCE)
+        attributes.finish()
+        oid = attribute.read(der.OBJECT_ID)
+        tag = attribute.peek()
+        if tag not in _NAME_STRINGS:
+            raise CertificateError("a name holds something else than text")
+        value = attribute.read(tag)
+        attribute.finish()
+        if oid == OID_COMMON_NAME:
+            if common_name is not None:
+                raise CertificateError("a name has two common names")
+            common_name = _text(value)
+    if common_name is None:
+        raise CertificateError("a name has no common name")
+    return common_name
+
+
+def _text(value: bytes) -> str:
+    try:
+        text = value.decode("ascii")
+    except UnicodeDecodeError:
+        raise CertificateError("text in a certificate is not ASCII") from None
+    if not text.isprintable() or not 0 < len(text) <= 255:
+        raise CertificateError("text in a certificate is empty, too long or unprintable")
+    return text
+
+
+def _path_length(value: bytes, name: str) -> int | None:
+    reader = Reader(value)
+    constraints = reader.enter(der.SEQUENCE)
+    reader.finish()
+    if constraints.at_end or not constraints.boolean():
+        raise CertificateError(f"{name} is no CA")
+    path_length = None if constraints.at_end else constraints.integer()
+    constraints.finish()
+    return path_length
+
+
+def _key_usage(value: bytes) -> int:
+    reader = Reader(value)
+    content = reader.read(der.BIT_STRING)
+    reader.finish()
+    if len(content) != 2 or content[0] > 7 or content[1] & ((1 << content[0]) - 1):
+        raise CertificateError("the key usage is not one byte of bits")
+    return content[1]
+
+
+def _rsa_key(certificate: Certificate) -> rsa.RSAPublicKey:
+    spki = certificate.spki
+    modulus = spki[len(RSA_SPKI_PREFIX) : -len(RSA_SPKI_SUFFIX)]
+    if (
+        not spki.startswith(RSA_SPKI_PREFIX)
+        or not spki.endswith(RSA_SPKI_SUFFIX)
+        or len(modulus) != SIGNATURE_SIZE
+        or not modulus[0] & 0x80
+        or not modulus[-1] & 1
+    ):
+        raise CertificateError(f"the key of {certificate.common_name} is not RSA-4096 with exponent 65537")
+    return rsa.RSAPublicNumbers(65537, int.from_bytes(modulus, "big")).public_key()
+
+
+def _p384_key(certificate: Certificate) -> ec.EllipticCurvePublicKey:
+    point = certificate.spki.removeprefix(P384_SPKI_PREFIX)
+    if len(point) != 97 or point[0] != 4 or len(certificate.spki) != len(P384_SPKI_PREFIX) + 97:
+        raise CertificateError("the key is not an uncompressed point on P-384")
+    try:
+        return ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP384R1(), point)
+    except ValueError:
+        raise CertificateError("the key is not on the curve P-384") from None
+
+
+def _hwid(value: bytes) -> bytes:
+    # AMD writes the id raw. The wrapped form is unambiguous by its length, and is read so that the chain can refuse it.
+    if len(value) == 66 and value[:2] == b"\x04\x40":
+        return value[2:]
+    if len(value) not in (8, 64):
+        raise CertificateError(f"the hwID has {len(value)} bytes, wanted 64 or 8")
+    return value
+
+
+def _whole(value: bytes | None, name: str) -> Reader:
+    if value is None:
+        raise CertificateError(f"the extension {name} is missing")
+    return Reader(value)
+
+
+def _ia5(value: bytes | None, name: str) -> str:
+    reader = _whole(value, name)
+    text = _text(reader.read(der.IA5_STRING))
+    reader.finish()
+    return text
