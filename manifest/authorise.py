@@ -114,9 +114,9 @@ def verify_owner(
 ) -> tuple[bytes, ...]:
     """Judge the signatures of a set, and return the digests of the keys that signed it.
 
-    The manifest in force decides; the first manifest of a ledger (*manifest_in_force* is None) is decided by itself, and
-    needs no signature if it names no owner. Every signature that is offered must be good: a bad one beside a good one is
-    never what an owner sent.
+    The manifest in force decides; the first manifest of a ledger (*manifest_in_force* is None) is decided by itself,
+    and needs no signature if it names no owner. Every signature that is offered must be good: a bad one beside a good
+    one is never what an owner sent.
 
     Raises:
         UpdatesDisabledError: the manifest in force names no owner.
@@ -128,7 +128,7 @@ def verify_owner(
     if not named:
         if manifest_in_force is not None:
             raise UpdatesDisabledError(
-                "the manifest in force names no owner key, so none replaces it: start a new ledger"
+                "the manifest in force names no owner key: nothing replaces it but a new ledger"
             )
         if signatures:
             raise NotAnOwnerError("the manifest names no owner key, but the command is signed: send no signature")
@@ -159,8 +159,8 @@ def check_successor(old: Manifest, new: Manifest) -> None:
     """
     if old.seedshare_owner_pub_keys != new.seedshare_owner_pub_keys:
         raise SeedShareOwnersChangedError(
-            f"SeedshareOwnerPubKeys changed ({_digests(old)} -> {_digests(new)}): the shares of the first manifest exist "
-            "and cannot be taken back; keep the list as it is, in its order"
+            f"SeedshareOwnerPubKeys changed ({_digests(old)} -> {_digests(new)}): the shares of the first manifest "
+            "exist and cannot be taken back; keep the list as it is, in its order"
         )
 
 
