@@ -1,12 +1,14 @@
-"""Which entry of the manifest each pod gets, edits of people kept; the YAML is read elsewhere and no file is written here.
+"""Which entry of the manifest each pod gets, edits of people kept, and what to tell them; reads no YAML, writes no file.
 
-An entry is found again when the policy it stood under changes: the annotation that the YAML carried before names the old digest.
+An entry is found again when the policy it stood under changes: the annotation that the YAML carried before names the
+old digest.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from manifest.model import Policy, Role
+from manifest.model import Manifest, Policy, Role
+from manifest.render import WantedPolicy, merge_policies
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,57 +62,44 @@ def default_sans(subject: Subject) -> tuple[str, ...]:
 def default_policy(subject: Subject) -> Policy:
     """Return the entry of a pod that the manifest did not name before."""
     if subject.coordinator:
-        return Policy(sans=default_sans(subject), workload_secret_id=None, role=Role.COORDINATOR)
+        return Policy(sans=default_sans(subject), role=Role.COORDINATOR)
     secret = f"{subject.kind}/{subject.namespace}/{subject.name}" if subject.secret_id is None else subject.secret_id
-    return Policy(sans=default_sans(subject), workload_secret_id=secret or None, role=None)
+    return Policy(sans=default_sans(subject), workload_secret_id=secret or None)
 
 
-def entries(subjects: Sequence[Subject], existing: Mapping[bytes, Policy]) -> Entries:
+def entries(subjects: Sequence[Subject], existing: Manifest | None) -> Entries:
     """Return the entries for *subjects*, taking over what *existing* says of each.
 
-    Args:
-        subjects: all confidential pods, in the order of the files.
-        existing: the policies of the manifest as a person may have edited it.
+    The role follows the YAML alone: nothing becomes a Coordinator by an edit that nobody sees there.
     """
-    result: dict[bytes, Policy] = {}
-    owner: dict[bytes, Subject] = {}
-    notes: list[str] = []
-    kept: set[bytes] = set()
-    for subject in subjects:
-        policy, source = _entry(subject, existing)
-        if source is not None:
-            kept.add(source)
-        if subject.digest not in result:
-            result[subject.digest], owner[subject.digest] = policy, subject
-            continue
-        first = owner[subject.digest]
-        merged = _merged(result[subject.digest], policy)
-        notes.append(
-            f"{first.name} ({first.where}) and {subject.name} ({subject.where}) have the same policy, so nobody can tell "
-            f"them apart: both get a certificate for {', '.join(merged.sans)}"
-        )
-        result[subject.digest] = merged
-    gone = [digest for digest in existing if digest not in kept and digest not in result]
-    notes += [
-        f"the entry {digest.hex()} ({', '.join(existing[digest].sans)}) is left out: no pod of the YAML has this policy"
-        for digest in gone
+    wanted = [
+        WantedPolicy(digest=subject.digest, default=default_policy(subject), replaces=subject.before)
+        for subject in subjects
     ]
-    return Entries(result, tuple(notes))
+    policies = merge_policies(existing, wanted)
+    return Entries(policies, (*_twins(subjects, policies), *_left_out(subjects, existing)))
 
 
-def _entry(subject: Subject, existing: Mapping[bytes, Policy]) -> tuple[Policy, bytes | None]:
-    fresh = default_policy(subject)
-    for digest in (subject.digest, subject.before):
-        if digest is not None and digest in existing:
-            old = existing[digest]
-            # The role follows the YAML alone: a certificate authority is not made by an edit that nobody sees there.
-            return Policy(sans=old.sans, workload_secret_id=old.workload_secret_id, role=fresh.role), digest
-    return fresh, None
+def _twins(subjects: Sequence[Subject], policies: Mapping[bytes, Policy]) -> tuple[str, ...]:
+    first: dict[bytes, Subject] = {}
+    notes = []
+    for subject in subjects:
+        other = first.setdefault(subject.digest, subject)
+        if other is not subject:
+            sans = ", ".join(policies[subject.digest].sans)
+            notes.append(
+                f"{other.name} ({other.where}) and {subject.name} ({subject.where}) have the same policy, so nobody can "
+                f"tell them apart: both get a certificate for {sans}"
+            )
+    return tuple(notes)
 
 
-def _merged(first: Policy, second: Policy) -> Policy:
-    return Policy(
-        sans=tuple(dict.fromkeys(first.sans + second.sans)),
-        workload_secret_id=first.workload_secret_id or second.workload_secret_id,
-        role=first.role or second.role,
+def _left_out(subjects: Sequence[Subject], existing: Manifest | None) -> tuple[str, ...]:
+    if existing is None:
+        return ()
+    kept = {subject.digest for subject in subjects} | {subject.before for subject in subjects}
+    return tuple(
+        f"the entry {digest.hex()} ({', '.join(policy.sans)}) is left out: no pod of the YAML has this policy"
+        for digest, policy in existing.policies.items()
+        if digest not in kept
     )

@@ -1,7 +1,7 @@
 """What each error means to a person at a terminal: message, details, exit code; nothing is printed here.
 
-Every package raises types with a stable `code` whose message says what to do, so one rule serves them all. What has no code
-is a defect of ours and stays a traceback.
+Every package raises types with a stable `code` whose message says what to do, so one rule serves them all.
+What has no code is a defect of ours and stays a traceback.
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The owners' keys: made, read from PEM files, named as the manifest names them; what they sign is decided elsewhere."""
+"""The owners' keys: made, read from PEM files, named as the manifest names them; nothing is signed here."""
 
 import stat
 from collections.abc import Sequence

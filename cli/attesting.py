@@ -1,0 +1,161 @@
+"""Attesting a Coordinator: ask it, judge its evidence by the user's own values, then speak only over that very connection.
+
+Nothing it says is used before its evidence binds the statement, our nonce and the certificate of the connection.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, TypeVar
+
+from attestation.binding import Purpose, report_data
+from attestation.evidence import Kind, host_data_of
+from attestation.judge import judge
+from attestation.verdict import Verdict
+from cli.errors import NoAnswerError, NotAttestedError, RefusedError
+from cli.output import Output
+from cli.yardstick import Yardstick
+from wire.client import Attested, CoordinatorClient
+from wire.problem import RemoteRefusedError, UnreachableError
+from wire.statement import Statement
+
+PAUSE_S: Final = 1.0
+_HOST_DATA_CHECK: Final = 24
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttestedCoordinator:
+    """A Coordinator whose evidence was good.
+
+    Attributes:
+        statement: what it says of itself, covered by the evidence.
+        statement_raw: the bytes that were covered.
+        verdict: the judgement.
+        address: what the user named.
+    """
+
+    statement: Statement
+    statement_raw: bytes
+    verdict: Verdict
+    address: str
+
+
+def judge_answer(attested: Attested, yardstick: Yardstick, *, nonce: bytes, now: datetime, address: str) -> Verdict:
+    """Judge the evidence of one answer.
+
+    Raises:
+        NotAttestedError: the evidence does not bind what was said, or fails the user's values; every failed check is told.
+    """
+    wanted = report_data(Purpose.COORDINATOR, nonce, attested.statement_raw)
+    verdict = judge(
+        attested.evidence,
+        yardstick.reference_values,
+        report_data=wanted,
+        host_data=yardstick.coordinator_policies,
+        now=now,
+    )
+    if not verdict.accepted:
+        raise NotAttestedError(
+            f"the Coordinator at {address} is not the one you accept",
+            details=(*_failures(verdict), *_advice(attested, verdict), *yardstick.sources),
+        )
+    statement = attested.statement
+    if bytes.fromhex(statement.tls_cert_sha256) != attested.tls_sha256:
+        raise NotAttestedError(
+            f"someone stands between you and the Coordinator at {address}: the connection's certificate is not the attested one",
+            details=(f"seen   {attested.tls_sha256.hex()}", f"wanted {statement.tls_cert_sha256}"),
+        )
+    if statement.simulated != (attested.evidence.kind is Kind.SIMULATED):
+        raise NotAttestedError(f"the Coordinator at {address} contradicts its evidence on whether it is simulated")
+    return verdict
+
+
+async def attest(
+    client: CoordinatorClient, yardstick: Yardstick, *, nonce: bytes, now: datetime, address: str
+) -> AttestedCoordinator:
+    """Attest the Coordinator behind *client* and pin its certificate for all that follows.
+
+    Raises:
+        NotAttestedError: see `judge_answer`.
+        RemoteError: no usable answer.
+    """
+    attested = await client.fetch_statement(nonce)
+    verdict = judge_answer(attested, yardstick, nonce=nonce, now=now, address=address)
+    client.pin(attested.tls_sha256)
+    return AttestedCoordinator(
+        statement=attested.statement, statement_raw=attested.statement_raw, verdict=verdict, address=address
+    )
+
+
+async def patiently(action: Callable[[], Awaitable[T]], *, timeout_s: float, output: Output, what: str) -> T:
+    """Run *action* again while nobody answers, a second apart, for at most *timeout_s* seconds.
+
+    A refusal is final, unless the Coordinator says itself that it passes (starting, too many requests).
+
+    Raises:
+        NoAnswerError: nobody answered in time.
+    """
+    deadline = time.monotonic() + timeout_s
+    with output.working(what):
+        while True:
+            try:
+                return await action()
+            except (UnreachableError, RemoteRefusedError) as error:
+                if isinstance(error, RemoteRefusedError) and not error.may_pass:
+                    raise
+                if time.monotonic() + PAUSE_S > deadline:
+                    if isinstance(error, RemoteRefusedError):
+                        raise
+                    raise NoAnswerError(
+                        f"{error}", details=(f"tried for {timeout_s:g} s; --timeout changes that",)
+                    ) from error
+            await asyncio.sleep(PAUSE_S)
+
+
+def announce(output: Output, coordinator: AttestedCoordinator, yardstick: Yardstick) -> None:
+    """Say what was attested and by which values, loudly where it is simulated."""
+    for line in yardstick.sources:
+        output.note(line)
+    if coordinator.statement.simulated:
+        output.banner(
+            "SIMULATED PLATFORM: no hardware protects this Coordinator. Whoever runs this machine can read and forge everything."
+        )
+
+
+def demand_active(statement: Statement, *, address: str, verb: str) -> None:
+    """Refuse to go on with a Coordinator that is in another state than `active`.
+
+    Raises:
+        RefusedError: with what to do about it.
+    """
+    match statement.state:
+        case "active":
+            return
+        case "empty":
+            raise RefusedError(
+                f"the Coordinator at {address} has no manifest yet, so there is nothing to {verb}: run `contrast set`"
+            )
+        case _:
+            raise RefusedError(
+                f"the Coordinator at {address} was restarted and has no seed, so what it shows is unverified: "
+                f"the seed share owner runs `contrast recover`, then {verb} again"
+            )
+
+
+def _failures(verdict: Verdict) -> tuple[str, ...]:
+    return tuple(
+        f"check {check.number} {check.name}: seen {check.seen}, wanted {check.wanted}" for check in verdict.failures
+    ) or ("the evidence is of a kind that none of your reference values is for",)
+
+
+def _advice(attested: Attested, verdict: Verdict) -> tuple[str, ...]:
+    if any(check.number == _HOST_DATA_CHECK for check in verdict.failures):
+        return (
+            f"it runs under the policy {host_data_of(attested.evidence).hex()}; if that is the Coordinator you reviewed, "
+            "name it with --coordinator-policy-hash, or apply the YAML that `contrast generate` wrote and restart it",
+        )
+    return ()

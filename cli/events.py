@@ -1,0 +1,118 @@
+"""Events of the ledger in words and as JSON, for people who look at it; what they mean for the state is not decided here."""
+
+import base64
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from datetime import UTC, datetime
+from typing import assert_never
+
+from coordinator.events import (
+    AttestationAccepted,
+    AttestationRefused,
+    CertificateIssued,
+    EpochOpened,
+    Event,
+    LedgerCreated,
+    LedgerRecovered,
+    ManifestSet,
+    SecretReleased,
+    decode_event,
+)
+from coordinator.state import State
+from ledger.entry import Entry
+
+
+def describe(event: Event) -> str:
+    """Return one line on *event*, digests shortened."""
+    match event:
+        case LedgerCreated():
+            return f"{event.origin}, {_count(len(event.seed_shares), 'seed share')}"
+        case EpochOpened():
+            return f"Coordinator {short(event.epoch_key)} on {event.evidence[0]}, policy {short(event.policy)}"
+        case ManifestSet():
+            closed = f", closes {_count(len(event.closed_epochs), 'epoch')}" if event.closed_epochs else ""
+            signed = _count(len(event.signatures), "signature")
+            return f"manifest {event.generation}: {short(event.manifest)}, {signed}{closed}"
+        case LedgerRecovered():
+            return (
+                f"Coordinator {short(event.epoch_key)} by share owner {short(event.share_owner)} from size {event.size}, "
+                f"closes {_count(len(event.closed_epochs), 'epoch')}"
+            )
+        case AttestationAccepted():
+            return f"{event.purpose} on {event.evidence[0]}, policy {short(event.policy)}, manifest at {event.manifest_seq}"
+        case AttestationRefused():
+            return f"{event.refusal}, {event.count} times: seen {event.seen}, wanted {event.wanted}"
+        case CertificateIssued():
+            until = datetime.fromtimestamp(event.not_after, UTC).date()
+            return f"{short(event.certificate)} for {', '.join(event.sans)} until {until}, attested at {event.attestation_seq}"
+        case SecretReleased():
+            return f"secret {event.secret_id} to {short(event.certificate)}, attested at {event.attestation_seq}"
+        case _:
+            assert_never(event)
+
+
+def short(digest: bytes) -> str:
+    """Return the start of a digest, enough to tell it from others on a screen and never to compare it."""
+    return digest.hex()[:12]
+
+
+def time_text(time_ms: int) -> str:
+    """Return Unix time in ms as UTC."""
+    return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
+
+
+def row(entry: Entry) -> tuple[str, str, str, str, str]:
+    """Return the cells of one entry: seq, time, type, signer, in words."""
+    event, _ = decode_event(entry)
+    body = entry.body
+    return (str(body.seq), time_text(body.time_ms), body.type, short(body.signer), describe(event))
+
+
+def entry_json(entry: Entry) -> dict[str, object]:
+    """Return everything that *entry* says."""
+    event, link = decode_event(entry)
+    body = entry.body
+    document: dict[str, object] = {
+        "seq": body.seq,
+        "time_ms": body.time_ms,
+        "time": time_text(body.time_ms),
+        "type": body.type,
+        "signer": body.signer.hex(),
+        "prev": body.prev.hex(),
+        "request_id": body.request_id.hex(),
+        "body_sha256": entry.body_hash.hex(),
+        "leaf_hash": entry.leaf_hash.hex(),
+        "event": plain(event),
+    }
+    if link is not None:
+        document["link"] = {"seq": link.seq, "hash": link.body_hash.hex()}
+    return document
+
+
+def state_json(state: State) -> object:
+    """Return the state as JSON values."""
+    document = plain(state)
+    if isinstance(document, dict):
+        document |= {"generation": state.generation, "transition": state.transition.hex()}
+    return document
+
+
+def plain(value: object) -> object:
+    """Return *value* as JSON values: digests and keys in hex, longer bytes in base64."""
+    match value:
+        case bytes():
+            return value.hex() if len(value) <= 64 else base64.b64encode(value).decode()
+        case str() | int() | None:
+            return value
+        case tuple() | list() | frozenset() | set():
+            return [plain(item) for item in value]
+        case Mapping():
+            return {str(key): plain(item) for key, item in value.items()}
+        case _ if is_dataclass(value):
+            return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+        case _:
+            raise TypeError(f"no JSON for {type(value).__name__}")
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
