@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check bench lint types requirements clean setup
+.PHONY: demo need test check bench lint types requirements clean setup
 
 setup: $(VENV)/.ready
 
@@ -13,6 +13,15 @@ $(VENV)/.ready: requirements/dev.txt pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
+
+# Plays the whole story on loopback; says first what is missing.
+demo: need setup
+	@examples/demo.sh
+
+need:
+	@for program in curl openssl awk; do command -v $$program >/dev/null || { echo "$$program is missing: install the package $$program"; exit 1; }; done
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is missing: install the package python3"; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "Python's venv is missing: install the package python3-venv"; exit 1; }
 
 test: setup
 	$(BIN)/python -m pytest -q
