@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ledger.checkpoint import Checkpoint, open_finished
-from ledger.errors import NoteError, ProofError
+from ledger.errors import ProofError
 from ledger.merkle import verify_inclusion
 from ledger.note import MAX_NOTE_BYTES, VerifierKey
 
@@ -82,6 +82,3 @@ def _decode(encoded: str) -> bytes:
     if base64.b64encode(raw).decode() != encoded:
         raise ProofError("a line of the proof has stray bits in its base64")
     return raw
-
-
-__all__ = ["NoteError", "ProofError", "TlogProof", "parse_proof", "verify"]

@@ -1,0 +1,303 @@
+"""A ledger that is open: its head in memory, its records in a store. Opens and reads; ledger/writer.py appends.
+
+What is in memory here (size, root, hash of the last body) was checked record by record, so it is the measure for
+everything that is read later: the storage can go away, but it cannot change the past unnoticed.
+"""
+
+import hashlib
+from typing import Final, Self
+
+from ledger.checkpoint import Checkpoint, epoch_name, parse_checkpoint, read_checkpoint
+from ledger.entry import Entry, parse_entry
+from ledger.errors import HeadMovedError, LedgerContentError, LedgerEmptyError, NoteError, ProofError
+from ledger.merkle import (
+    EMPTY_ROOT,
+    Frontier,
+    consistency_path,
+    inclusion_path,
+    node_count,
+    node_position,
+    peaks_of,
+    range_root,
+    verify_inclusion,
+)
+from ledger.note import ed25519_key, open_note
+from ledger.replay import CHUNK, Replay, Signatures, Visit
+from ledger.store import EMPTY_HEAD, Batch, Head, Store
+from ledger.tiles import TILE_WIDTH, Tile, encode_bundle, width_at
+
+_MAX_ENTRIES_READ: Final = 4096
+
+
+class Log:
+    """Store, head and frontier of one ledger. Reads are safe from the event loop while the writer's thread commits."""
+
+    __slots__ = ("_finished", "_frontier", "_head", "_root", "_stored_finished", "_time_ms", "origin", "store")
+
+    def __init__(
+        self, store: Store, *, frontier: Frontier, head: Head, time_ms: int, origin: str | None, finished: str | None
+    ) -> None:
+        """For open_log() and Log.empty(): whoever calls this vouches that *head* and *frontier* were checked."""
+        self.store = store
+        self.origin = origin
+        self._frontier = frontier
+        self._head = head
+        self._root = frontier.root()
+        self._time_ms = time_ms
+        self._finished = finished
+        self._stored_finished = finished
+
+    @classmethod
+    def empty(cls, store: Store) -> Self:
+        """The ledger before its first entry. Raises HeadMovedError if the store holds one already."""
+        if store.head() != EMPTY_HEAD or store.counts() != (0, 0):
+            raise HeadMovedError("the store holds a ledger already: open it, or name an empty directory")
+        return cls(store, frontier=Frontier(), head=EMPTY_HEAD, time_ms=0, origin=None, finished=None)
+
+    @property
+    def size(self) -> int:
+        """How many entries are confirmed."""
+        return self._head.size
+
+    @property
+    def root(self) -> bytes:
+        """The root of the tree of these entries."""
+        return self._root
+
+    @property
+    def head(self) -> bytes:
+        """SHA-256(body) of the last entry; 32 zero bytes for an empty ledger."""
+        return self._head.hash
+
+    @property
+    def position(self) -> Head:
+        """Size and head together, as a store knows them."""
+        return self._head
+
+    @property
+    def last_time_ms(self) -> int:
+        """Unix time in milliseconds of the last entry; 0 for an empty ledger."""
+        return self._time_ms
+
+    @property
+    def finished(self) -> str | None:
+        """The newest finished note, covering everything confirmed by this process; None before the first."""
+        return self._finished
+
+    @property
+    def unstored_finished(self) -> str | None:
+        """The finished note if the store does not have it yet."""
+        return None if self._finished == self._stored_finished else self._finished
+
+    def frontier(self) -> Frontier:
+        """A copy of the frontier, to grow a candidate from."""
+        return self._frontier.copy()
+
+    def entry(self, seq: int) -> Entry:
+        """Entry *seq*, proven to be the one that was checked when the ledger was opened or written.
+
+        Raises LedgerContentError if the storage holds another one now, ProofError if there is no such entry.
+        """
+        if not 0 <= seq < self.size:
+            raise ProofError(f"there is no entry {seq}: the ledger has size {self.size}")
+        found = self.store.entries(seq, seq + 1)
+        if not found:
+            raise LedgerContentError(seq, "the record is gone from the storage")
+        entry = parse_entry(found[0], seq)
+        try:
+            verify_inclusion(entry.leaf_hash, seq, self.size, self.proof(seq), self._root)
+        except ProofError as error:
+            raise LedgerContentError(seq, "the storage holds another record now than was recorded here") from error
+        return entry
+
+    def entries(self, start: int, end: int) -> list[bytes]:
+        """Stored bytes of entries [start, end), at most 4096 at once, for readers who check them themselves.
+
+        Raises ProofError outside of the ledger, LedgerContentError where one is missing.
+        """
+        if not 0 <= start <= end <= self.size or end - start > _MAX_ENTRIES_READ:
+            raise ProofError(f"entries {start} to {end} cannot be read: the ledger has size {self.size}")
+        found = self.store.entries(start, end)
+        if len(found) != end - start:
+            raise LedgerContentError(start + len(found), "the record is gone from the storage")
+        return found
+
+    def blob(self, digest: bytes) -> bytes | None:
+        """The blob with this SHA-256, hashed again; None if it is not stored. Raises LedgerContentError if it differs."""
+        blob = self.store.blob(digest)
+        if blob is not None and hashlib.sha256(blob).digest() != digest:
+            raise LedgerContentError(None, f"the blob {digest.hex()} was changed in the storage")
+        return blob
+
+    def find_request(self, request_id: bytes) -> Entry | None:
+        """The first event of the newest command with this id, if the index knows it. Absence decides nothing.
+
+        Raises LedgerContentError if the index points to an entry of another command.
+        """
+        seq = self.store.request(request_id)
+        if seq is None or seq >= self.size:  # beyond: committed a moment ago, and not yet confirmed
+            return None
+        entry = self.entry(seq)
+        if entry.body.request_id != request_id:
+            raise LedgerContentError(None, f"the index of requests points to entry {seq}, which answers another one")
+        return entry
+
+    def proof(self, seq: int, size: int | None = None) -> tuple[bytes, ...]:
+        """Inclusion proof of entry *seq* in the tree of the first *size* entries (default: all). Raises ProofError."""
+        size = self.size if size is None else size
+        if size > self.size:
+            raise ProofError(f"the ledger has size {self.size}, not {size}")
+        with self.store.reader() as read:
+            return tuple(inclusion_path(seq, size, lambda level, index: read(node_position(level, index))))
+
+    def consistency(self, old: int, new: int | None = None) -> tuple[bytes, ...]:
+        """Proof that the tree of *new* entries (default: all) extends the one of *old*. Raises ProofError."""
+        new = self.size if new is None else new
+        if new > self.size:
+            raise ProofError(f"the ledger has size {self.size}, not {new}")
+        with self.store.reader() as read:
+            return tuple(consistency_path(old, new, lambda level, index: read(node_position(level, index))))
+
+    def root_at(self, size: int) -> bytes:
+        """The root of the first *size* entries, from the stored nodes. Raises ProofError beyond the end."""
+        if not 0 <= size <= self.size:
+            raise ProofError(f"the ledger has size {self.size}, not {size}")
+        return stored_root(self.store, size)
+
+    def tile(self, level: int, index: int, width: int = TILE_WIDTH) -> bytes:
+        """The hash tile of tlog-tiles, raw. Raises ProofError if the ledger does not have it (yet)."""
+        tile = Tile(level, index, width)
+        if not 1 <= width <= width_at(tile, self.size):
+            raise ProofError(f"there is no {tile.path()} in a ledger of size {self.size}")
+        with self.store.reader() as read:
+            first = index * TILE_WIDTH
+            return b"".join(read(node_position(8 * level, at)) for at in range(first, first + width))
+
+    def bundle(self, index: int, width: int = TILE_WIDTH) -> bytes:
+        """The bundle of entries of tlog-tiles, raw. Raises ProofError if the ledger does not have it (yet)."""
+        tile = Tile("entries", index, width)
+        if not 1 <= width <= width_at(tile, self.size):
+            raise ProofError(f"there is no {tile.path()} in a ledger of size {self.size}")
+        return encode_bundle(self.entries(index * TILE_WIDTH, index * TILE_WIDTH + width))
+
+    def advance(self, *, frontier: Frontier, head: Head, time_ms: int, origin: str) -> None:
+        """For the writer: the store has confirmed everything up to *head*."""
+        self._frontier, self._head, self._time_ms, self.origin = frontier, head, time_ms, origin
+        self._root = frontier.root()
+
+    def set_finished(self, note: str) -> None:
+        """For the writer: this note covers everything confirmed."""
+        self._finished = note
+
+    def finished_was_stored(self, note: str) -> None:
+        """For the writer: the store has *note* now."""
+        self._stored_finished = note
+
+    def store_finished(self) -> None:
+        """Write the newest finished note if the store does not have it. Blocks; raises as Store.append() does."""
+        note = self.unstored_finished
+        if note is not None:
+            self.store.append(Batch(previous=self._head, head=self._head, finished=note.encode()))
+            self._stored_finished = note
+
+
+def open_log(store: Store, *, visit: Visit | None = None, workers: int = 2) -> Log:
+    """Replay and verify all of a stored ledger, calling *visit* with every entry after it was found good.
+
+    Checked are canonical bytes, chain, order, time, every signature by the entry's own signer (on *workers* threads),
+    every stored tree node, the draft checkpoint (signed by the last entry's signer) and that the finished note is of an
+    earlier state of this ledger. Not checked, since they are the caller's knowledge: who may sign, what payloads mean,
+    the signatures of the finished note (ledger.checkpoint.open_finished).
+
+    Raises LedgerEmptyError where there is no ledger, LedgerContentError naming the first bad record, or what *visit*
+    raises.
+    """
+    head = store.head()
+    entry_count, stored_nodes = store.counts()
+    if head.size == 0 and entry_count == 0:
+        raise LedgerEmptyError("the store holds no ledger; one is created by the first accepted manifest")
+    with Signatures(workers) as signatures:
+        replay = Replay(signatures)
+        position = 0
+        while replay.size < head.size:
+            raws = store.entries(replay.size, min(replay.size + CHUNK, head.size))
+            if not raws:
+                raise LedgerContentError(replay.size, f"the record is missing; the ledger says it has {head.size}")
+            seq = replay.size
+            nodes = replay.feed(raws, visit)
+            if store.nodes(position, position + len(nodes)) != nodes:
+                raise _first_bad_node(store, position, nodes, seq)
+            position += len(nodes)
+    if head.hash != replay.head:
+        raise LedgerContentError(head.size - 1, "it is not the record that the ledger names as its last")
+    if entry_count != head.size or stored_nodes != node_count(head.size):
+        raise LedgerContentError(
+            head.size,
+            f"the store holds {entry_count} records and {stored_nodes} tree nodes, "
+            f"its head says {head.size} and {node_count(head.size)}: the newest state is not whole",
+        )
+    frontier = replay.frontier or Frontier()
+    origin = _check_draft(store.draft(), head, frontier.root(), replay.signer)
+    finished = _check_finished(store, head, origin)
+    return Log(store, frontier=frontier, head=head, time_ms=replay.time_ms, origin=origin, finished=finished)
+
+
+def stored_root(store: Store, size: int) -> bytes:
+    """The root of the first *size* entries as the stored nodes give it."""
+    if size == 0:
+        return EMPTY_ROOT
+    with store.reader() as read:
+        return range_root(0, size, lambda level, index: read(node_position(level, index)))
+
+
+def stored_frontier(store: Store, size: int) -> Frontier:
+    """The frontier of the first *size* entries as the stored nodes give it; its root is to be compared."""
+    with store.reader() as read:
+        return Frontier(size, [read(node_position(level, index)) for level, index in peaks_of(size)])
+
+
+def _first_bad_node(store: Store, position: int, nodes: list[bytes], seq: int) -> LedgerContentError:
+    found = store.nodes(position, position + len(nodes))
+    at = next((at for at, (seen, wanted) in enumerate(zip(found, nodes, strict=False)) if seen != wanted), len(found))
+    # The nodes of entry n stand from node_count(n) on.
+    while node_count(seq + 1) <= position + at:
+        seq += 1
+    return LedgerContentError(seq, f"tree node {position + at}, completed by this entry, is missing or not its hash")
+
+
+def _check_draft(raw: bytes | None, head: Head, root: bytes, signer: bytes) -> str:
+    if raw is None:
+        raise LedgerContentError(head.size - 1, "no checkpoint covers it: a signed one is written with every record")
+    try:
+        origin = read_checkpoint(raw).origin
+        text, _ = open_note(raw, [ed25519_key(epoch_name(origin), signer)])
+        checkpoint = parse_checkpoint(text)
+    except NoteError as error:
+        raise LedgerContentError(None, f"the draft checkpoint is not signed by the newest epoch: {error}") from error
+    _compare(checkpoint, Checkpoint(origin, head.size, root), "draft")
+    return origin
+
+
+def _check_finished(store: Store, head: Head, origin: str) -> str | None:
+    raw = store.finished()
+    if raw is None:
+        return None
+    try:
+        checkpoint = read_checkpoint(raw)
+    except NoteError as error:
+        raise LedgerContentError(None, f"the finished checkpoint is malformed: {error}") from error
+    if checkpoint.size > head.size:
+        raise LedgerContentError(
+            head.size, f"the record is missing: a finished checkpoint says that there are {checkpoint.size}"
+        )
+    _compare(checkpoint, Checkpoint(origin, checkpoint.size, stored_root(store, checkpoint.size)), "finished")
+    return raw.decode()
+
+
+def _compare(seen: Checkpoint, wanted: Checkpoint, which: str) -> None:
+    if seen != wanted:
+        raise LedgerContentError(
+            None,
+            f"the {which} checkpoint says {seen.origin}, size {seen.size}, root {seen.root.hex()}; "
+            f"the records give {wanted.origin}, size {wanted.size}, root {wanted.root.hex()}",
+        )
