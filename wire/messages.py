@@ -12,7 +12,7 @@ Hex32 = Annotated[
     str, Meta(pattern="^[0-9a-f]{64}$", min_length=64, max_length=64, description="32 bytes, lower-case hex")
 ]
 Bytes32 = Annotated[bytes, Meta(min_length=32, max_length=32)]
-Size = Annotated[int, Meta(ge=0, lt=1 << 63)]
+Size = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
 SecretId = Annotated[str, Meta(min_length=1, max_length=256)]
 ApiVersion = Annotated[str, Meta(min_length=1, max_length=16)]
 ApiVersions = Annotated[tuple[ApiVersion, ...], Meta(min_length=1, max_length=16)]
@@ -128,7 +128,7 @@ class SetManifestResponse(Message, frozen=True, kw_only=True):
     """What was recorded. `seed_shares` is the same in every answer, so that a lost one loses no share."""
 
     transition: Hex32
-    generation: Annotated[int, Meta(ge=1, lt=1 << 63)]
+    generation: Annotated[int, Meta(ge=1, le=(1 << 63) - 1)]
     root_ca: Certificate
     mesh_ca: Certificate
     seed_shares: Annotated[tuple[SeedShare, ...], Meta(max_length=MAX_OWNERS)]
@@ -138,7 +138,7 @@ class SetManifestResponse(Message, frozen=True, kw_only=True):
 class ManifestSummary(Message, frozen=True, kw_only=True):
     """One manifest of the history; its bytes are the blob of that hash."""
 
-    generation: Annotated[int, Meta(ge=1, lt=1 << 63)]
+    generation: Annotated[int, Meta(ge=1, le=(1 << 63) - 1)]
     manifest: Hex32
     previous: Hex32
     transition: Hex32
@@ -169,7 +169,7 @@ class RecoveryResponse(Message, frozen=True, kw_only=True):
     """What the recovered Coordinator now stands on."""
 
     origin: Annotated[str, Meta(min_length=1, max_length=256)]
-    generation: Annotated[int, Meta(ge=1, lt=1 << 63)]
+    generation: Annotated[int, Meta(ge=1, le=(1 << 63) - 1)]
     transition: Hex32
     root_ca: Certificate
     mesh_ca: Certificate

@@ -17,7 +17,7 @@ API_VERSION = "v1"
 
 Origin = Annotated[str, Meta(pattern="^contrast\\.invalid/[0-9a-f]{64}$", min_length=81, max_length=81)]
 NoteText = Annotated[str, Meta(min_length=1, max_length=16_384)]
-Generation = Annotated[int, Meta(ge=0, lt=1 << 63)]
+Generation = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
 
 
 class ControlHead(Message, frozen=True, kw_only=True):
