@@ -54,7 +54,7 @@ class Endpoint:
 
 
 def pod_network(root: Path) -> ipaddress.IPv4Network:
-    """The network of a workspace's pods: 127.A.B.0/24 by the SHA-256 of its path, so that two workspaces do not collide."""
+    """The network of a workspace's pods: 127.A.B.0/24 by the SHA-256 of its path, so that two do not collide."""
     digest = hashlib.sha256(str(root.resolve()).encode()).digest()
     # From 127.64.0.0 on: low ones are what people use by hand.
     return ipaddress.IPv4Network(f"127.{64 + digest[0] % 128}.{digest[1]}.0/24")
@@ -115,7 +115,7 @@ def endpoint(service: Service, address: str, named_ports: Mapping[str, int]) -> 
         target = named_ports.get(port.target) if isinstance(port.target, str) else port.target
         if target is None:
             raise AddressError(
-                f"Service {service.name}: no container port is named {port.target!r} (targetPort); seen: {sorted(named_ports)}"
+                f"Service {service.name}: no container port is named {port.target!r}; seen: {sorted(named_ports)}"
             )
         ports.append((port.port, target))
     return Endpoint(address=address, ports=tuple(ports))
@@ -124,7 +124,7 @@ def endpoint(service: Service, address: str, named_ports: Mapping[str, int]) -> 
 def hosts_document(services: Iterable[tuple[Service, Sequence[Endpoint]]], *, namespace: str) -> bytes:
     """What the programs of a pod in *namespace* are told: the file that CONTRAST_HOSTS names (JSON).
 
-    ``{"services": {name: {"endpoints": [[address, {service port: pod port}], …]}}}``; short names for the own namespace.
+    ``{"services": {name: {"endpoints": [[address, {service port: pod port}], …]}}}``; short names: own namespace.
     """
     table: dict[str, object] = {}
     for service, endpoints in services:

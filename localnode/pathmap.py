@@ -15,8 +15,8 @@ _PATHS = re.compile(r"(?<![^\s=:,;])/(?!/)[^\s=:,;]*")
 class PathMap:
     """The root file system and the mounts of one container, as directories of this machine.
 
-    A path below a mount belongs to the mount, the longest destination first. Another path belongs to the root, but in free
-    text (arguments, environment) only if it is there, or its folder is: ``/api/list`` may be a URL's path.
+    A path below a mount belongs to the mount, the longest destination first. Another path belongs to the root, but in
+    free text (arguments, environment) only if it is there, or its folder is: ``/api/list`` may be a URL's path.
     """
 
     root: Path

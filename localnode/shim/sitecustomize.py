@@ -1,8 +1,8 @@
 """Name resolution inside a pod's Python programs, as a cluster's DNS and kube-proxy do it; changes nothing else.
 
 The local node puts this folder first on PYTHONPATH and names a file in CONTRAST_HOSTS. Python imports a module of this
-name at start-up, before the program. Names that the file does not know are left to the system. It uses the standard library
-alone, and only what is needed, since it runs in every process of every pod.
+name at start-up, before the program. Names that the file does not know are left to the system. It uses the standard
+library alone, and little of it, since it runs in every process of every pod.
 """
 
 import itertools
