@@ -158,6 +158,9 @@ def integer(value: int) -> bytes:
     return element(INTEGER, value.to_bytes(value.bit_length() // 8 + 1, "big"))
 
 
-def utc_time(moment: datetime) -> bytes:
-    """Write a UTCTime, whole seconds; for the years 1950 to 2049."""
-    return element(UTC_TIME, moment.astimezone(UTC).strftime("%y%m%d%H%M%SZ").encode("ascii"))
+def time(moment: datetime) -> bytes:
+    """Write a time in whole seconds: UTCTime to 2049, GeneralizedTime from 2050 (RFC 5280, section 4.1.2.5)."""
+    moment = moment.astimezone(UTC)
+    if moment.year < 2050:
+        return element(UTC_TIME, moment.strftime("%y%m%d%H%M%SZ").encode("ascii"))
+    return element(GENERALIZED_TIME, moment.strftime("%Y%m%d%H%M%SZ").encode("ascii"))

@@ -180,8 +180,8 @@ class VendorChain:
                 descriptor = os.open(directory / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             except FileExistsError:
                 raise VendorError(
-                    f"{directory / name} exists: this directory holds a simulated vendor already, and manifests may name "
-                    "it; remove the directory to start anew"
+                    f"{directory / name} exists: a simulated vendor lives there already, and manifests may name it; "
+                    "remove the directory to start anew"
                 ) from None
             with os.fdopen(descriptor, "wb") as file:
                 file.write(content)
@@ -199,7 +199,8 @@ class VendorChain:
                 for name in ("ark.der", "intermediate.der", "crl.der", "vek.der", "chip-id.bin")
             )
             root_key, intermediate_key, vek_key = (
-                load_pem_private_key((directory / name).read_bytes(), None)
+                # Our own files: checking the primes of RSA-4096 again would cost half a second at every start.
+                load_pem_private_key((directory / name).read_bytes(), None, unsafe_skip_rsa_key_validation=True)
                 for name in ("ark.key.pem", "intermediate.key.pem", "vek.key.pem")
             )
             endorsement = parse_endorsement(vek)
@@ -286,7 +287,7 @@ def _certificate(
         der.integer(serial),
         amd.PSS_ALGORITHM,
         issuer,
-        der.element(der.SEQUENCE, *map(der.utc_time, validity)),
+        der.element(der.SEQUENCE, *map(der.time, validity)),
         subject,
         spki,
         der.element(0xA3, der.element(der.SEQUENCE, *extensions)),
@@ -297,14 +298,14 @@ def _certificate(
 def _crl(
     issuer: bytes, this_update: datetime, next_update: datetime, revoked: tuple[int, ...], key: rsa.RSAPrivateKey
 ) -> bytes:
-    entries = [der.element(der.SEQUENCE, der.integer(serial), der.utc_time(this_update)) for serial in revoked]
+    entries = [der.element(der.SEQUENCE, der.integer(serial), der.time(this_update)) for serial in revoked]
     body = der.element(
         der.SEQUENCE,
         der.integer(1),
         amd.PSS_ALGORITHM,
         issuer,
-        der.utc_time(this_update),
-        der.utc_time(next_update),
+        der.time(this_update),
+        der.time(next_update),
         der.element(der.SEQUENCE, *entries) if entries else b"",
         der.element(0xA0, der.element(der.SEQUENCE, _extension(amd.OID_CRL_NUMBER, der.integer(1)))),
     )

@@ -1,0 +1,218 @@
+"""Checks 6 to 13: who vouches for the report. Certificates are hints until they hold under a trusted root."""
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+from cryptography.hazmat.primitives.hashes import SHA384
+
+from attestation.cache import ChainCache
+from attestation.errors import CertificateError
+from attestation.evidence import Evidence
+from attestation.snp import certificates as amd
+from attestation.snp.anchors import AMD_ROOTS, Anchor
+from attestation.snp.case import Case
+from attestation.snp.certificates import EndorsementKind
+from attestation.snp.chain import Chain, chain_key, crl_fault, link_fault, parse_chain
+from attestation.snp.products import Tcb
+from attestation.snp.report import SIGNING_KEY_VLEK, Report
+
+
+class Endorsements:
+    """The chain of one piece of evidence and its arithmetic, each done at most once however many entries ask."""
+
+    def __init__(self, evidence: Evidence, cache: ChainCache | None) -> None:
+        self._evidence = evidence
+        self._cache = cache
+        self._key = b"" if cache is None else chain_key(evidence)
+        self._chain = None if cache is None else cache.get(self._key)
+        self._is_verified = self._chain is not None
+        self._faults: tuple[str | None, str | None] | None = None
+        self._signature_holds: bool | None = None
+
+    def chain(self) -> Chain:
+        """The parsed chain.
+
+        Raises:
+            CertificateError: see :func:`parse_chain`.
+        """
+        if self._chain is None:
+            self._chain = parse_chain(self._evidence)
+        return self._chain
+
+    def faults(self) -> tuple[str | None, str | None]:
+        """What is wrong with the signatures of (the links, the revocation list)."""
+        chain = self.chain()
+        if self._is_verified:
+            return None, None
+        if self._faults is None:
+            crl = chain.crl
+            self._faults = link_fault(chain), None if crl is None else crl_fault(chain, crl)
+            if self._faults == (None, None) and self._cache is not None:
+                self._cache.put(self._key, chain)
+        return self._faults
+
+    def signature_holds(self, report: Report) -> bool:
+        """(11) Whether the leaf's key signed bytes 000..29F, as they came."""
+        if self._signature_holds is None:
+            signature = encode_dss_signature(report.r, report.s)
+            try:
+                self.chain().endorsement.key.verify(signature, report.signed, ec.ECDSA(SHA384()))
+            except InvalidSignature:
+                self._signature_holds = False
+            else:
+                self._signature_holds = True
+        return self._signature_holds
+
+
+def endorsement_checks(case: Case, endorsements: Endorsements) -> bool:
+    """Checks 6, 8, 9, 12 and 13, and what the chain adds to 5. False where there is no chain to go on with."""
+    try:
+        chain = endorsements.chain()
+    except CertificateError as error:
+        reason = str(error)
+        case.decide(
+            9, False, reason, "root, intermediate and leaf certificate in strict DER with AMD's extensions, each once"
+        )
+        return False
+    case.decide(9, True, "strict DER", "strict DER with AMD's extensions, each once")
+    _anchor(case, chain)
+    _leaf(case, chain)
+    _tcb(case, chain)
+    _chip(case, chain)
+    return True
+
+
+def signature_checks(case: Case, endorsements: Endorsements) -> None:
+    """Checks 7, 10 and 11."""
+    chain = endorsements.chain()
+    links, crl = endorsements.faults()
+    now = case.expected.now
+    # (7) Every link with AMD's parameters exactly (the reader knows no others), at the injected time.
+    is_valid = chain.not_before <= now <= chain.not_after
+    case.decide(
+        7,
+        links is None and is_valid,
+        lambda: links or f"valid from {chain.not_before:%Y-%m-%dT%H:%MZ} to {chain.not_after:%Y-%m-%dT%H:%MZ}",
+        lambda: f"three RSASSA-PSS signatures, valid at {now:%Y-%m-%dT%H:%M%z}",
+    )
+    _revocation(case, chain, crl)
+    case.decide(
+        11,
+        endorsements.signature_holds(case.report),
+        lambda: f"signature {'holds' if endorsements.signature_holds(case.report) else 'does not hold'}",
+        lambda: f"a signature of the {chain.endorsement.kind}'s key over bytes 000 to 29F",
+    )
+
+
+def _anchor(case: Case, chain: Chain) -> None:
+    """(6) The root is compared with what is pinned, never taken as it came."""
+    values = case.values
+    if values.trust_anchor is None:
+        wanted = AMD_ROOTS[case.product.chain]
+        label = f"ARK-{case.product.chain}"
+    else:
+        wanted = Anchor(values.trust_anchor, values.trust_anchor_spki)
+        label = "the simulated anchor"
+    seen = chain.anchor
+    case.decide(
+        6,
+        seen.certificate == wanted.certificate and wanted.spki in (None, seen.spki),
+        lambda: f"root {seen.certificate.hex()}, key {(seen.spki or b'').hex()}",
+        lambda: f"{label} {wanted.certificate.hex()}" + ("" if wanted.spki is None else f", key {wanted.spki.hex()}"),
+    )
+
+
+def _leaf(case: Case, chain: Chain) -> None:
+    endorsement, product, report = chain.endorsement, case.product, case.report
+    root, intermediate, _ = chain.certificates
+    # (8) A VLEK passed off as a VCEK would move an identity from a chip to a provider.
+    is_vlek = report.signing_key == SIGNING_KEY_VLEK
+    kind = EndorsementKind.VLEK if is_vlek else EndorsementKind.VCEK
+    middle = f"SEV-VLEK-{product.chain}" if is_vlek else f"SEV-{product.chain}"
+    case.decide(
+        8,
+        endorsement.kind is kind
+        and intermediate.common_name == middle
+        and root.common_name == f"ARK-{product.chain}"
+        and (endorsement.hwid is None) == is_vlek
+        and (endorsement.provider is not None) == is_vlek,
+        lambda: (
+            f"{endorsement.kind} {'with' if endorsement.hwid else 'without'} hwID, "
+            f"{'with' if endorsement.provider else 'without'} CSP_ID, under {intermediate.common_name}"
+        ),
+        lambda: (
+            f"{kind} {'with CSP_ID and without hwID' if is_vlek else 'with hwID and without CSP_ID'}, under {middle}"
+        ),
+    )
+    # (5) What the chain adds: the only word on the product of a version 2 report, and a second one on the others.
+    if endorsement.product_name.partition("-")[0] != product.chain:
+        case.decide(5, False, f"a certificate for {endorsement.product_name}", product.chain)
+
+
+def _tcb(case: Case, chain: Chain) -> None:
+    """(12) The key signs for one TCB only; another part or an absent one is another key."""
+    parts = chain.endorsement.tcb
+    reported = case.tcbs.reported
+    certified = Tcb(
+        bootloader=parts[amd.TCB_BOOTLOADER],
+        tee=parts[amd.TCB_TEE],
+        snp=parts[amd.TCB_SNP],
+        microcode=parts[amd.TCB_MICROCODE],
+        fmc=parts.get(amd.TCB_FMC),
+    )
+    case.decide(12, certified == reported, lambda: f"certificate for {certified}", lambda: f"reported {reported}")
+
+
+def _chip(case: Case, chain: Chain) -> None:
+    """(13) The report speaks for the chip that the certificate names, or for a provider that the entry names."""
+    endorsement, report, values = chain.endorsement, case.report, case.values
+    if endorsement.kind is EndorsementKind.VLEK:
+        provider = endorsement.provider or ""
+        case.decide(
+            13,
+            provider in values.allowed_providers,
+            lambda: f"provider {provider}",
+            lambda: (
+                f"provider one of {', '.join(values.allowed_providers) or 'none: this entry names no VLEK provider'}"
+            ),
+        )
+        return
+    hwid = endorsement.hwid or b""
+    if not any(report.chip_id):
+        case.decide(
+            13,
+            values.allow_masked_chip_id,
+            "the chip id is masked",
+            "a chip id, or an entry that allows masked ones",
+        )
+        return
+    case.decide(
+        13,
+        len(hwid) == case.product.chip_id_size and report.chip_id == hwid.ljust(64, b"\0"),
+        lambda: f"chip {report.chip_id.hex()}",
+        lambda: f"chip {hwid.hex()}, as in the certificate",
+    )
+
+
+def _revocation(case: Case, chain: Chain, fault: str | None) -> None:
+    """(10) A list by the same root, fresh, not naming the intermediate; ``warn`` forgives absence and age only."""
+    crl, now = chain.crl, case.expected.now
+    serial = chain.intermediate.certificate.serial
+    wanted = f"a fresh list of the root that does not name the intermediate's serial {serial:#x}"
+    if crl is None:
+        if case.values.crl == "required":
+            case.decide(10, False, "no revocation list came with the report", wanted)
+        else:
+            case.skip(10, "no revocation list came with the report", "not asked for")
+        return
+    is_listed = serial in crl.revoked
+    is_fresh = crl.this_update <= now < crl.next_update
+    age = f"list from {crl.this_update:%Y-%m-%dT%H:%MZ} to {crl.next_update:%Y-%m-%dT%H:%MZ}"
+    if fault is not None or is_listed:
+        case.decide(10, False, fault or f"serial {serial:#x} is revoked", wanted)
+    elif not is_fresh and case.values.crl == "warn":
+        case.skip(10, f"{age}, not fresh at {now:%Y-%m-%dT%H:%M%z}", "a fresh list, not asked for")
+    else:
+        case.decide(
+            10, is_fresh, lambda: f"{age}, serial {serial:#x} not named", lambda: f"{wanted} at {now:%Y-%m-%dT%H:%M%z}"
+        )
