@@ -120,6 +120,11 @@ class PolicyRates:
             )
         self._buckets[policy] = (tokens - 1, now_ms)
 
+    def give_back(self, policy: bytes) -> None:
+        """Return a token that led to no certificate, so that refused requests do not use up a policy's share."""
+        tokens, since_ms = self._buckets.get(policy, (self._burst, 0))
+        self._buckets[policy] = (min(self._burst, tokens + 1), since_ms)
+
     def keep_only(self, policies: Callable[[bytes], bool]) -> None:
         """Forget the buckets of policies that a new manifest does not name."""
         self._buckets = {policy: bucket for policy, bucket in self._buckets.items() if policies(policy)}
@@ -168,6 +173,15 @@ class RefusalCounter:
         for code in codes:
             self._told_ms[code] = now_ms
         return tuple(self._pending.pop(code) for code in sorted(codes))
+
+    def put_back(self, refusals: Refusals) -> None:
+        """Count *refusals* on: they could not be recorded. They are due again when their window has passed."""
+        later = self._pending.get(refusals.code)
+        self._pending[refusals.code] = (
+            refusals
+            if later is None
+            else replace(refusals, count=refusals.count + later.count, last_ms=max(refusals.last_ms, later.last_ms))
+        )
 
     @property
     def waiting(self) -> bool:

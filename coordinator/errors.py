@@ -136,3 +136,19 @@ class ShuttingDownError(CoordinatorError):
     code, status = "shutting_down", HTTPStatus.SERVICE_UNAVAILABLE
     title = "The Coordinator is stopping"
     action = "Try again; another Coordinator or the next start answers."
+
+
+class NotAShareOwnerError(CoordinatorError):
+    """A recovery is signed by nobody whom the manifest in force names as seed share owner."""
+
+    code, status = "not_a_share_owner", HTTPStatus.FORBIDDEN
+    title = "The recovery is not by a seed share owner"
+    action = "Recover with a private key of SeedshareOwnerPubKeys of the manifest in force."
+
+
+class StaleStatementError(CoordinatorError):
+    """The seed was sealed for a statement that this Coordinator does not make (any more)."""
+
+    code, status = "stale_statement", HTTPStatus.CONFLICT
+    title = "The seed is sealed for another statement"
+    action = "Attest the Coordinator again and seal the seed for its present statement."

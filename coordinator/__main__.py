@@ -1,0 +1,107 @@
+"""The program ``contrast-coordinator``: reads flags, clock and environment, serves until a signal."""
+
+import asyncio
+import gc
+import os
+import signal
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import structlog
+
+from attestation.errors import IssueError
+from attestation.issuer import find_issuer
+from coordinator import logs
+from coordinator.epoch import open_epoch, tls_context
+from coordinator.metrics import Metrics
+from coordinator.opening import open_ledger
+from coordinator.refusals import RuleBrokenError, UnprovenError
+from coordinator.rules import moment
+from coordinator.server import Server
+from coordinator.service import Service, World
+from coordinator.settings import Settings, SettingsError, read_settings
+from ledger.errors import LedgerError
+from ledger.lmdb_store import LmdbStore
+
+EXIT_REFUSED, EXIT_USAGE, EXIT_IO = 1, 2, 4
+log = structlog.get_logger("coordinator")
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    try:
+        settings = read_settings(sys.argv[1:], os.environ)
+    except SettingsError as error:
+        sys.stderr.write(f"contrast-coordinator: {error}\n")
+        sys.exit(EXIT_USAGE)
+    logs.configure(settings.log_level)
+    sys.exit(run(settings))
+
+
+def run(settings: Settings) -> int:
+    """Run until a signal; the exit code says why it ended."""
+    os.umask(0o077)  # What this process writes is the ledger, and it is nobody else's to change.
+    try:
+        issuer = find_issuer(os.environ)
+        store = LmdbStore(settings.ledger, map_size=settings.map_size)
+        began = time.monotonic()
+        opened = open_ledger(store, workers=len(os.sched_getaffinity(0)))
+    except IssueError as error:
+        log.error("no_evidence", code=error.code, detail=str(error))  # noqa: TRY400 - said for people, no trace wanted.
+        return EXIT_REFUSED
+    except (LedgerError, RuleBrokenError, UnprovenError) as error:
+        log.error("ledger_refused", code=error.code, detail=str(error))  # noqa: TRY400 - as above.
+        return EXIT_REFUSED
+    log.info(
+        "opened", size=opened.log.size, generation=opened.state.generation, ms=round((time.monotonic() - began) * 1000)
+    )
+    gc.collect()
+    gc.freeze()  # What is loaded stays; the collector need not look at it again for every certificate.
+    metrics = Metrics()
+    epoch = open_epoch(moment(_clock_ms()))
+    with ThreadPoolExecutor(max_workers=max(1, len(os.sched_getaffinity(0))), thread_name_prefix="prepare") as threads:
+        world = World(issuer=issuer, threads=threads, clock_ms=_clock_ms, monotonic_ms=_monotonic_ms)
+        service = Service(opened, epoch, settings, world, metrics)
+        server = Server(service, settings, metrics, tls_context(epoch))
+        try:
+            asyncio.run(serve(service, server))
+        except OSError as error:
+            log.error("cannot_listen", detail=str(error))  # noqa: TRY400 - as above.
+            return EXIT_IO
+        finally:
+            store.close()
+    log.info("stopped")
+    return 0
+
+
+async def serve(service: Service, server: Server) -> None:
+    """Serve until SIGTERM or SIGINT, then finish what is in work."""
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(service.run())
+            await service.ready.wait()
+            try:
+                await server.start()
+                await stop.wait()
+            finally:
+                await server.stop()
+                service.stop()
+    except* OSError as group:
+        raise group.exceptions[0] from None
+
+
+def _clock_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _monotonic_ms() -> int:
+    return time.monotonic_ns() // 1_000_000
+
+
+if __name__ == "__main__":
+    main()

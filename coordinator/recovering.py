@@ -1,0 +1,119 @@
+"""From a seed that a share owner sends to a prepared recovery: opened, matched, its head checked. It writes nothing."""
+
+import datetime as dt
+import hashlib
+
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import load_der_public_key
+
+from attestation.issuer import Issuer
+from coordinator.commands import RecoverLedger
+from coordinator.epoch import Epoch
+from coordinator.errors import MalformedRequestError, NotAShareOwnerError, StaleStatementError
+from coordinator.events import LedgerRecovered
+from coordinator.keys import Seed, public_bytes
+from coordinator.own_evidence import prove_epoch
+from coordinator.refusals import HeadMismatchError, SeedMismatchError
+from coordinator.state import State
+from ledger.checkpoint import origin_of
+from ledger.log import Log
+from manifest.model import Manifest
+from wire.messages import RecoveryRequest
+from wire.sealing import SealingError, hpke_open, recovery_input, seed_info, verify_recovery
+
+
+def open_seed(message: RecoveryRequest, *, epoch: Epoch, state: State, manifest: Manifest, statement: bytes) -> Seed:
+    """The seed in *message*, once it is the one of this ledger and comes from a share owner.
+
+    Args:
+        message: As received.
+        epoch: Whose HPKE key the seed is sealed to.
+        state: What the replay gave.
+        manifest: The one in force, which names the share owners.
+        statement: The bytes that this Coordinator's evidence covers at the moment.
+
+    Raises:
+        StaleStatementError: It was sealed for another statement.
+        NotAShareOwnerError: No share owner of the manifest signed it.
+        SeedMismatchError: It does not open, or belongs to another ledger.
+    """
+    statement_sha256 = hashlib.sha256(statement).digest()
+    if bytes.fromhex(message.statement) != statement_sha256:
+        raise StaleStatementError(seen=message.statement, wanted=statement_sha256.hex())
+    root = bytes.fromhex(message.root)
+    owners = {hashlib.sha256(owner).digest(): owner for owner in manifest.seedshare_owner_pub_keys}
+    owner = owners.get(bytes.fromhex(message.share_owner))
+    if owner is None:
+        raise NotAShareOwnerError(seen=message.share_owner, wanted=", ".join(sorted(each.hex() for each in owners)))
+    key = load_der_public_key(owner)
+    signed = recovery_input(state.origin, statement_sha256, message.size, root, message.sealed)
+    if not isinstance(key, rsa.RSAPublicKey) or not verify_recovery(key, message.signature, signed):
+        raise NotAShareOwnerError("The recovery's signature is not the share owner's over this seed and this head.")
+    try:
+        secret = hpke_open(message.sealed, epoch.hpke, seed_info(state.origin, statement_sha256, message.size, root))
+        seed = Seed.unpack(secret)
+    except (SealingError, ValueError):
+        raise SeedMismatchError("The sealed seed does not open for this Coordinator and this head.") from None
+    if origin_of(public_bytes(seed.ledger_key())) != state.origin:
+        raise SeedMismatchError(wanted=f"the seed of {state.origin}")
+    return seed
+
+
+def check_head(ledger: Log, size: int, root: bytes) -> None:
+    """Demand that this ledger extends the head that the share owner knows.
+
+    Raises:
+        HeadMismatchError: It is shorter, or another one.
+    """
+    if not 0 < size <= ledger.size:
+        raise HeadMismatchError(seen=f"{ledger.size} entries", wanted=f"at least {size}")
+    if ledger.root_at(size) != root:
+        raise HeadMismatchError(seen=f"another root at size {size}", wanted=root.hex())
+
+
+async def prepare_recovery(
+    message: RecoveryRequest,
+    *,
+    epoch: Epoch,
+    state: State,
+    ledger: Log,
+    manifest: Manifest,
+    issuer: Issuer,
+    now_ms: int,
+) -> RecoverLedger:
+    """The command that opens this epoch on the replayed ledger, anchored at the manifest in force.
+
+    Raises:
+        HeadMismatchError: The ledger does not extend the head in *message*.
+        CoordinatorExcludedError: The manifest in force does not accept this Coordinator.
+    """
+    current = state.current
+    if current is None:
+        raise MalformedRequestError("A ledger without manifest cannot be recovered.")
+    root = bytes.fromhex(message.root)
+    check_head(ledger, message.size, root)
+    opening = await prove_epoch(
+        epoch,
+        manifest,
+        issuer,
+        origin=state.origin,
+        anchor_seq=current.seq,
+        anchor=ledger.entry(current.seq).body_hash,
+        now=dt.datetime.fromtimestamp(now_ms / 1000, dt.UTC),
+    )
+    recovered = LedgerRecovered(
+        epoch_key=epoch.public,
+        share_owner=bytes.fromhex(message.share_owner),
+        statement=bytes.fromhex(message.statement),
+        size=message.size,
+        root=root,
+        signature=message.signature,
+        closed_epochs=(),
+    )
+    return RecoverLedger(
+        generation=state.generation,
+        request_id=hashlib.sha256(message.sealed).digest(),
+        epoch=opening.event,
+        recovered=recovered,
+        blobs=opening.blobs,
+    )

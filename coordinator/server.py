@@ -1,0 +1,253 @@
+"""The three ports: which handler answers which route of wire.routes, listening, and stopping gracefully."""
+
+import asyncio
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import version
+
+import msgspec
+import structlog
+from aiohttp import web
+
+from coordinator.admission import Gate
+from coordinator.errors import MalformedRequestError, NotFoundError
+from coordinator.metrics import CONTENT_TYPE, Metrics
+from coordinator.service import Service
+from coordinator.settings import Settings
+from coordinator.web import Handler, bytes_answer, guard, json_answer, read_message
+from ledger.errors import ProofError
+from ledger.tiles import parse_path
+from wire import routes
+from wire.messages import AttestRequest, Capabilities, CertificateRequest, RecoveryRequest, SetManifestRequest
+from wire.openapi import document
+from wire.routes import Port, Route
+from wire.statement import API_VERSION
+
+_HEADER_BYTES = 8190
+_KEEPALIVE_S = 75.0
+log = structlog.get_logger("coordinator.server")
+
+
+class Handlers:
+    """One method per route; what it means is decided by the service."""
+
+    def __init__(self, service: Service, metrics: Metrics, settings: Settings) -> None:
+        self._service = service
+        self._metrics = metrics
+        self._timeout_s = settings.limits.body_timeout_s
+        self._openapi = msgspec.json.encode(document())
+        self._capabilities = Capabilities(api_versions=(API_VERSION,), version=version("contrast-coordinator"))
+        self.listening = False
+
+    def table(self) -> Mapping[Route, Handler]:
+        """Every route with its handler."""
+        return {
+            routes.CAPABILITIES: self.capabilities,
+            routes.OPENAPI: self.openapi,
+            routes.ATTEST: self.attest,
+            routes.SET_MANIFEST: self.set_manifest,
+            routes.MANIFESTS: self.manifests,
+            routes.RECOVER: self.recover,
+            routes.CHECKPOINT: self.checkpoint,
+            routes.TILE: self.tile,
+            routes.ENTRY_BUNDLE: self.tile,
+            routes.ENTRY: self.entry,
+            routes.BLOB: self.blob,
+            routes.CHALLENGE: self.challenge,
+            routes.CERTIFICATE: self.certificate,
+            routes.STARTUP: self.startup,
+            routes.LIVENESS: self.liveness,
+            routes.READINESS: self.readiness,
+            routes.METRICS: self.metrics,
+        }
+
+    async def capabilities(self, _request: web.Request) -> web.Response:
+        """API versions."""
+        return json_answer(self._capabilities)
+
+    async def openapi(self, _request: web.Request) -> web.Response:
+        """The description of all routes."""
+        return web.Response(body=self._openapi, content_type=routes.JSON)
+
+    async def attest(self, request: web.Request) -> web.Response:
+        """Statement and evidence."""
+        message = await read_message(request, AttestRequest, limit=routes.ATTEST.max_request, timeout_s=self._timeout_s)
+        return json_answer(await self._service.attest(message))
+
+    async def challenge(self, request: web.Request) -> web.Response:
+        """A nonce; the request has no body."""
+        if request.body_exists and await request.content.read(1):
+            raise MalformedRequestError("This request has no body.", wanted="an empty body")
+        return json_answer(self._service.challenge())
+
+    async def certificate(self, request: web.Request) -> web.Response:
+        """A certificate for an attested key."""
+        message = await read_message(
+            request, CertificateRequest, limit=routes.CERTIFICATE.max_request, timeout_s=self._timeout_s
+        )
+        return json_answer(await self._service.certificate(message))
+
+    async def set_manifest(self, request: web.Request) -> web.Response:
+        """A manifest comes into force."""
+        message = await read_message(
+            request, SetManifestRequest, limit=routes.SET_MANIFEST.max_request, timeout_s=self._timeout_s
+        )
+        return json_answer(await self._service.set_manifest(message))
+
+    async def manifests(self, _request: web.Request) -> web.Response:
+        """The history of manifests."""
+        return json_answer(self._service.manifests())
+
+    async def recover(self, request: web.Request) -> web.Response:
+        """The seed comes back."""
+        message = await read_message(
+            request, RecoveryRequest, limit=routes.RECOVER.max_request, timeout_s=self._timeout_s
+        )
+        return json_answer(await self._service.recover(message))
+
+    async def checkpoint(self, _request: web.Request) -> web.Response:
+        """The newest finished checkpoint; drafts never leave."""
+        finished = self._service.ledger.finished
+        if finished is None:
+            raise NotFoundError("There is no finished checkpoint yet.")
+        return bytes_answer(finished.encode(), routes.TEXT)
+
+    async def tile(self, request: web.Request) -> web.Response:
+        """A tile of hashes or a bundle of entries."""
+        path = request.path.removeprefix("/v1/ledger/")
+        try:
+            tile = parse_path(path)
+            ledger = self._service.ledger
+            if tile.level == "entries":
+                return bytes_answer(ledger.bundle(tile.index, tile.width), immutable=True)
+            return bytes_answer(ledger.tile(tile.level, tile.index, tile.width), immutable=True)
+        except ProofError as error:
+            raise NotFoundError(str(error)) from None
+
+    async def entry(self, request: web.Request) -> web.Response:
+        """One raw entry."""
+        seq = request.match_info["seq"]
+        if not (seq.isascii() and seq.isdigit() and len(seq) <= 19 and str(int(seq)) == seq):
+            raise NotFoundError("An entry is named by its number.", seen=seq[:64], wanted="0, 1, 2, …")
+        try:
+            return bytes_answer(self._service.ledger.entry(int(seq)).raw, immutable=True)
+        except ProofError as error:
+            raise NotFoundError(str(error)) from None
+
+    async def blob(self, request: web.Request) -> web.Response:
+        """A document that entries name."""
+        digest = request.match_info["sha256"]
+        if len(digest) != 64 or not set(digest) <= set("0123456789abcdef"):
+            raise NotFoundError("A blob is named by its SHA-256.", seen=digest[:80], wanted="64 lower-case hex digits")
+        data = self._service.ledger.blob(bytes.fromhex(digest))
+        if data is None:
+            raise NotFoundError("There is no such blob.", seen=digest)
+        return bytes_answer(data, immutable=True)
+
+    async def startup(self, _request: web.Request) -> web.Response:
+        """Whether the ports listen."""
+        return _probe(None if self.listening else "not listening yet")
+
+    async def liveness(self, _request: web.Request) -> web.Response:
+        """Whether writing is still possible at all."""
+        stopped = self._service.stopped
+        return _probe(None if stopped is None else f"{stopped.code}: {stopped}")
+
+    async def readiness(self, _request: web.Request) -> web.Response:
+        """Whether certificates can be issued."""
+        stopped = self._service.stopped
+        if not self.listening or stopped is not None:
+            return _probe("not listening" if stopped is None else f"{stopped.code}: {stopped}")
+        phase = self._service.phase
+        return _probe(None if phase == "active" else phase)
+
+    async def metrics(self, _request: web.Request) -> web.Response:
+        """Prometheus' text format."""
+        return web.Response(body=self._metrics.text(), headers={"Content-Type": CONTENT_TYPE})
+
+
+@dataclass(slots=True)
+class Server:
+    """The listening ports of one Coordinator."""
+
+    service: Service
+    settings: Settings
+    metrics: Metrics
+    tls: ssl.SSLContext = field(repr=False)
+    ports: dict[Port, int] = field(default_factory=dict)
+    _runners: list[web.AppRunner] = field(default_factory=list)
+    _handlers: Handlers | None = None
+
+    async def start(self) -> None:
+        """Listen on all three ports; :attr:`ports` says which they are.
+
+        Raises:
+            OSError: A port is taken, or the address is not this machine's.
+        """
+        handlers = self._handlers = Handlers(self.service, self.metrics, self.settings)
+        limits = self.settings.limits
+        gate = Gate(per_peer=limits.requests_per_peer, per_route=limits.requests_per_route)
+        self.metrics.in_work.set_function(lambda: float(gate.in_work))
+        for port, number in (
+            (Port.PROBE, self.settings.probe_port),
+            (Port.USER, self.settings.user_port),
+            (Port.MESH, self.settings.mesh_port),
+        ):
+            app = make_app(handlers, port, gate, self.metrics, access_log=self.settings.access_log)
+            runner = web.AppRunner(
+                app,
+                access_log=None,
+                keepalive_timeout=_KEEPALIVE_S,
+                max_line_size=_HEADER_BYTES,
+                max_field_size=_HEADER_BYTES,
+                shutdown_timeout=self.settings.stop_timeout_s,
+                handle_signals=False,
+                auto_decompress=False,
+            )
+            self._runners.append(runner)
+            await runner.setup()
+            site = web.TCPSite(
+                runner,
+                self.settings.bind,
+                number,
+                ssl_context=None if port is Port.PROBE else self.tls,
+                backlog=1024,
+            )
+            await site.start()
+            self.ports[port] = int(runner.addresses[0][1])
+        handlers.listening = True
+        log.info(
+            "listening",
+            bind=self.settings.bind,
+            user_port=self.ports[Port.USER],
+            mesh_port=self.ports[Port.MESH],
+            probe_port=self.ports[Port.PROBE],
+            state=self.service.phase,
+            ledger=str(self.settings.ledger),
+        )
+
+    async def stop(self) -> None:
+        """Take no new requests, let those in work finish, close."""
+        if self._handlers is not None:
+            self._handlers.listening = False
+        await asyncio.gather(*(runner.cleanup() for runner in reversed(self._runners)))
+        self._runners.clear()
+
+
+def make_app(handlers: Handlers, port: Port, gate: Gate, metrics: Metrics, *, access_log: bool) -> web.Application:
+    """The routes of one port behind the common manners."""
+    app = web.Application(middlewares=[guard(gate, metrics, access_log=access_log)])
+    for route, handler in handlers.table().items():
+        if port in route.ports:
+            app.router.add_route(route.method, _path(route), handler)
+    return app
+
+
+def _path(route: Route) -> str:
+    """The path in aiohttp's notation: a tile's number holds slashes."""
+    return route.path.replace("{N}", "{N:.+}")
+
+
+def _probe(fault: str | None) -> web.Response:
+    return web.Response(text="ok\n" if fault is None else f"{fault}\n", status=200 if fault is None else 503)
