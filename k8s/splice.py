@@ -16,6 +16,7 @@ from k8s.problems import show_path
 
 _BREAK: Final = re.compile(r"\r\n|\r|\n")
 _REST_OF_LINE: Final = re.compile(r"[ \t]*(?:(?<=[ \t])#[^\r\n]*)?(?=[\r\n]|\Z)")
+_INLINE: Final = 1 << 20
 _PROPERTY: Final = re.compile(r"[&!][^\s]*\s*")
 
 
@@ -28,7 +29,8 @@ class Splice:
     """Characters ``start`` to ``end`` of the decoded text become *text*.
 
     Attributes:
-        depth: Column of what is inserted: of two insertions in one place the deeper one comes first.
+        depth: How deep the insertion lies: of two in one place the deeper one comes first. Twice the column, one more
+            within a list (its dashes may stand in the column of the key above them), most within a line.
         shared: Aliases and merged mappings that the path went through.
     """
 
@@ -129,7 +131,7 @@ class _Planner:
                 start=first.start, end=first.start, text=text + newline + " " * target.column,
                 depth=-target.column, shared=shared,
             )  # fmt: skip
-        return self.after(last, lines, target.column, shared)
+        return self.after(last, lines, target.column, 2 * target.column, shared)
 
     def replace(
         self,
@@ -147,10 +149,10 @@ class _Planner:
                 indentless = self.habit(parent)
                 lines = render.block(value, indentless=indentless)
                 column = parent.column + (0 if indentless and isinstance(value, list) else 2)
-                return self.after(place, lines, column, shared)
+                return self.after(place, lines, column, 2 * column + 1, shared)
             text = render.flow(value) if filled or parent.flow else render.block(value, indentless=False)[0]
             colon = "" if entry is None or entry.colon is not None else ":"
-            return Splice(start=place, end=place, text=f"{colon} {text}", depth=parent.column, shared=shared)
+            return Splice(start=place, end=place, text=f"{colon} {text}", depth=_INLINE, shared=shared)
         start, end = self.content_start(old), self.end_of(old, entry)
         match old:
             case ScalarNode(style=style) if not filled and not isinstance(value, dict | list):
@@ -177,12 +179,13 @@ class _Planner:
             last = self.end_of(target.items[edit.index - 1], None)
             if self.unterminated(target.items[edit.index - 1]):
                 raise PlanError("the file ends within a block scalar without a line break: end its last line first")
-            return self.after(last, lines, target.column, shared)
+            return self.after(last, lines, target.column, 2 * target.column + 1, shared)
         if entry is not None and entry.colon is not None and _BREAK.search(self.text, entry.colon, target.dashes[0]):
             # Above the comments of the item that was first, which speak of that item.
             place = entry.colon + 1
             properties = re.compile(r"(?:[ \t]+[&!][^\s]*)*").match(self.text, place)
-            return self.after(properties.end() if properties else place, lines, target.column, shared)
+            place = properties.end() if properties else place
+            return self.after(place, lines, target.column, 2 * target.column + 1, shared)
         start = target.dashes[0]
         newline = self.newline(start)
         indent = newline + " " * target.column
@@ -190,19 +193,19 @@ class _Planner:
 
     # Places
 
-    def after(self, place: int, lines: list[str], column: int, shared: tuple[Node, ...]) -> Splice:
+    def after(self, place: int, lines: list[str], column: int, depth: int, shared: tuple[Node, ...]) -> Splice:
         """Insert whole *lines* below the line in which *place* lies."""
         indented = [" " * column + line for line in lines]
         if place > 0 and self.text[place - 1] in "\r\n":  # the end of a block scalar: a line starts here already
             newline = self.newline(place)
             text = "".join(line + newline for line in indented)
-            return Splice(start=place, end=place, text=text, depth=column, shared=shared)
+            return Splice(start=place, end=place, text=text, depth=depth, shared=shared)
         rest = _REST_OF_LINE.match(self.text, place)
         if rest is None:
             raise PlanError("something else stands in the line after which it would go: give it a line of its own")
         newline = self.newline(rest.end())
         text = "".join(newline + line for line in indented)
-        return Splice(start=rest.end(), end=rest.end(), text=text, depth=column, shared=shared)
+        return Splice(start=rest.end(), end=rest.end(), text=text, depth=depth, shared=shared)
 
     def into_flow(self, target: MappingNode | SequenceNode, text: str, shared: tuple[Node, ...]) -> Splice:
         """Insert *text* as the last member of a collection in braces or brackets."""

@@ -5,7 +5,7 @@ parsed again and compared with what the edits meant; a difference refuses them a
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Final
 
@@ -70,14 +70,22 @@ class YamlFile:
         """
         if not edits:
             return self.raw
-        splices = self._splices(edits)
-        result = "".join(_pieces(self.text, splices))
-        raw = result.encode()
-        self._check(edits, splices, raw)
+        planned = self._plan(edits)
+        raw = "".join(_pieces(self.text, [splice for splice, _ in planned])).encode()
+        self._check(edits, planned, raw)
         return raw
 
-    def _splices(self, edits: Sequence[Edit]) -> list[Splice]:
-        splices: list[tuple[Splice, Edit]] = []
+    def splices(self, edits: Sequence[Edit]) -> tuple[Splice, ...]:
+        """Give the spans of ``text`` that *edits* insert or replace, in order; ``apply`` checks what they lead to.
+
+        Raises:
+            EditError: An edit has no place, or two edits meet.
+        """
+        return tuple(splice for splice, _ in self._plan(edits))
+
+    def _plan(self, edits: Sequence[Edit]) -> list[tuple[Splice, Edit]]:
+        planned: list[tuple[Splice, Edit]] = []
+        places: dict[tuple[int, int, str], int] = {}
         problems = []
         habits = {edit.document: self._indentless(edit.document) for edit in edits}
         for edit in edits:
@@ -87,66 +95,55 @@ class YamlFile:
             except PlanError as error:
                 problems.append(self.problem(edit.document, edit.path, f"cannot be changed: {error}"))
                 continue
-            same = next((number for number, (other, _) in enumerate(splices) if splice.joins(other)), None)
-            if same is None:
-                splices.append((splice, edit))
+            same = places.get((splice.start, splice.end, splice.text))
+            if same is None or not splice.joins(planned[same][0]):
+                places[splice.start, splice.end, splice.text] = len(planned)
+                planned.append((splice, edit))
             elif splice.shared:
-                splices[same] = (splice, edit)
-        splices.sort(key=lambda pair: (pair[0].start, pair[0].end > pair[0].start, -pair[0].depth))
-        for (first, _), (second, edit) in pairwise(splices):
+                planned[same] = (splice, edit)
+        planned.sort(key=lambda pair: (pair[0].start, pair[0].end > pair[0].start, -pair[0].depth))
+        for (first, _), (second, edit) in pairwise(planned):
             if second.start < first.end:
                 message = "two changes meet here: make one of them by hand"
                 problems.append(self.problem(edit.document, edit.path, message))
         if problems:
             raise EditError(problems)
-        return [splice for splice, _ in splices]
+        return planned
 
     def _indentless(self, document: int) -> bool:
         root = self.documents[document].root
         return root is not None and indentless_habit(root)
 
-    def _check(self, edits: Sequence[Edit], splices: Iterable[Splice], raw: bytes) -> None:
+    def _check(self, edits: Sequence[Edit], planned: Sequence[tuple[Splice, Edit]], raw: bytes) -> None:
         try:
-            result = YamlFile.parse(self.path, raw)
+            after = YamlFile.parse(self.path, raw).documents
         except ResourceError as error:
-            raise EditError([self._unexpected(edits, None, f"would not be YAML any more ({error})")]) from None
-        if len(result.documents) != len(self.documents):
-            raise EditError([self._unexpected(edits, None, "would change the number of documents")])
+            reason = f"the file would not be YAML any more ({error.problems[0].message})"
+            raise EditError([self._refused(planned, edits[0], reason)]) from None
+        if len(after) != len(self.documents):
+            raise EditError([self._refused(planned, edits[0], "the number of documents would change")])
         problems = []
-        for document, after in zip(self.documents, result.documents, strict=True):
+        for document, changed in zip(self.documents, after, strict=True):
             mine = [edit for edit in edits if edit.document == document.index]
-            expected = apply_to_data(document.data, mine)
-            where = first_difference(expected, after.data)
+            where = first_difference(apply_to_data(document.data, mine), changed.data)
             if where is not None:
-                problems.append(self._meets_others(document, where, mine, splices))
+                edit = mine[0] if mine else edits[0]
+                reason = f"{show_path(where) or 'the document'} would change too"
+                problems.append(self._refused(planned, edit, reason))
         if problems:
             raise EditError(problems)
 
-    def _meets_others(
-        self, document: Document, where: Path, edits: Sequence[Edit], splices: Iterable[Splice]
-    ) -> Problem:
-        for splice in splices:
-            for node in splice.shared:
+    def _refused(self, planned: Sequence[tuple[Splice, Edit]], edit: Edit, reason: str) -> Problem:
+        """Say why nothing is changed; an anchor on the way is the usual reason, and then its line is named."""
+        for splice, through in planned:
+            if splice.shared and through.document == edit.document:
+                node = splice.shared[-1]
                 name = f"*{node.name}" if isinstance(node, AliasNode) else "a merge key (<<)"
-                message = (
-                    f"is shared by {name} (line {node.line}), so the change would also reach {show_path(where)}: "
-                    "write it out here instead of sharing it"
-                )
-                edit = next((edit for edit in edits), None)
-                return self.problem(document.index, () if edit is None else edit.path, message)
-        edit = edits[0] if edits else None
-        return self.problem(
-            document.index, () if edit is None else edit.path,
-            f"cannot be changed without changing {show_path(where) or 'the document'} too, because of how it is "
-            "written (an anchor, a comment or a rare style): write this part in block style without anchors",
-        )  # fmt: skip
-
-    def _unexpected(self, edits: Sequence[Edit], path: Path | None, message: str) -> Problem:
-        edit = edits[0]
-        return self.problem(
-            edit.document, edit.path if path is None else path,
-            f"cannot be changed: the file {message}; write this part in plain block style",
-        )  # fmt: skip
+                message = f"cannot be changed: it is shared through {name}, so {reason}: write it out here instead"
+                problem = self.problem(through.document, through.path, message)
+                return problem if problem.line >= node.line else replace(problem, line=node.line)
+        message = f"cannot be changed: {reason}, because of how this is written: use plain block style without anchors"
+        return self.problem(edit.document, edit.path, message)
 
 
 def _pieces(text: str, splices: Iterable[Splice]) -> Iterable[str]:
