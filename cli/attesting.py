@@ -1,9 +1,10 @@
-"""Attesting a Coordinator: ask it, judge its evidence by the user's own values, then speak only over that very connection.
+"""Attesting a Coordinator: ask, judge the evidence by the user's own values, then speak to no other.
 
 Nothing it says is used before its evidence binds the statement, our nonce and the certificate of the connection.
 """
 
 import asyncio
+import secrets
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -18,7 +19,8 @@ from cli.errors import NoAnswerError, NotAttestedError, RefusedError
 from cli.output import Output
 from cli.yardstick import Yardstick
 from wire.client import Attested, CoordinatorClient
-from wire.problem import RemoteRefusedError, UnreachableError
+from wire.problem import RemoteError, UnreachableError
+from wire.retry import Retry, asked_s, passes
 from wire.statement import Statement
 
 PAUSE_S: Final = 1.0
@@ -48,7 +50,7 @@ def judge_answer(attested: Attested, yardstick: Yardstick, *, nonce: bytes, now:
     """Judge the evidence of one answer.
 
     Raises:
-        NotAttestedError: the evidence does not bind what was said, or fails the user's values; every failed check is told.
+        NotAttestedError: the evidence does not bind what was said, or fails the user's values; all failures.
     """
     wanted = report_data(Purpose.COORDINATOR, nonce, attested.statement_raw)
     verdict = judge(
@@ -66,7 +68,8 @@ def judge_answer(attested: Attested, yardstick: Yardstick, *, nonce: bytes, now:
     statement = attested.statement
     if bytes.fromhex(statement.tls_cert_sha256) != attested.tls_sha256:
         raise NotAttestedError(
-            f"someone stands between you and the Coordinator at {address}: the connection's certificate is not the attested one",
+            f"someone stands between you and the Coordinator at {address}: "
+            "the connection's certificate is not the attested one",
             details=(f"seen   {attested.tls_sha256.hex()}", f"wanted {statement.tls_cert_sha256}"),
         )
     if statement.simulated != (attested.evidence.kind is Kind.SIMULATED):
@@ -104,16 +107,25 @@ async def patiently(action: Callable[[], Awaitable[T]], *, timeout_s: float, out
         while True:
             try:
                 return await action()
-            except (UnreachableError, RemoteRefusedError) as error:
-                if isinstance(error, RemoteRefusedError) and not error.may_pass:
+            except RemoteError as error:
+                pause_s = max(PAUSE_S, asked_s(error))
+                late = time.monotonic() + pause_s > deadline
+                if late and isinstance(error, UnreachableError):
+                    tried = f"tried for {timeout_s:g} s; --timeout changes that"
+                    raise NoAnswerError(str(error), details=(tried,)) from error
+                if late or not passes(error):
                     raise
-                if time.monotonic() + PAUSE_S > deadline:
-                    if isinstance(error, RemoteRefusedError):
-                        raise
-                    raise NoAnswerError(
-                        f"{error}", details=(f"tried for {timeout_s:g} s; --timeout changes that",)
-                    ) from error
-            await asyncio.sleep(PAUSE_S)
+            await asyncio.sleep(pause_s)
+
+
+def persistent(client: CoordinatorClient) -> Callable[[str], Awaitable[bytes]]:
+    """Return what fetches a file of the ledger, and does not give up at the first lost connection or `429`."""
+    retry = Retry(attempts=8, sleep=asyncio.sleep, chance=secrets.SystemRandom().random)
+
+    async def get(path: str) -> bytes:
+        return await retry.run(lambda: client.ledger_file(path))
+
+    return get
 
 
 def announce(output: Output, coordinator: AttestedCoordinator, yardstick: Yardstick) -> None:
@@ -122,7 +134,8 @@ def announce(output: Output, coordinator: AttestedCoordinator, yardstick: Yardst
         output.note(line)
     if coordinator.statement.simulated:
         output.banner(
-            "SIMULATED PLATFORM: no hardware protects this Coordinator. Whoever runs this machine can read and forge everything."
+            "SIMULATED PLATFORM: no hardware protects this Coordinator. "
+            "Whoever runs its machine can read and forge everything."
         )
 
 
@@ -154,8 +167,6 @@ def _failures(verdict: Verdict) -> tuple[str, ...]:
 
 def _advice(attested: Attested, verdict: Verdict) -> tuple[str, ...]:
     if any(check.number == _HOST_DATA_CHECK for check in verdict.failures):
-        return (
-            f"it runs under the policy {host_data_of(attested.evidence).hex()}; if that is the Coordinator you reviewed, "
-            "name it with --coordinator-policy-hash, or apply the YAML that `contrast generate` wrote and restart it",
-        )
+        policy = host_data_of(attested.evidence).hex()
+        return (f"it runs under the policy {policy}: if you reviewed that one, add --coordinator-policy-hash {policy}",)
     return ()

@@ -1,4 +1,4 @@
-"""Which entry of the manifest each pod gets, edits of people kept, and what to tell them; reads no YAML, writes no file.
+"""Which entry of the manifest each pod gets, edits of people kept; reads no YAML, writes no file.
 
 An entry is found again when the policy it stood under changes: the annotation that the YAML carried before names the
 old digest.
@@ -88,8 +88,8 @@ def _twins(subjects: Sequence[Subject], policies: Mapping[bytes, Policy]) -> tup
         if other is not subject:
             sans = ", ".join(policies[subject.digest].sans)
             notes.append(
-                f"{other.name} ({other.where}) and {subject.name} ({subject.where}) have the same policy, so nobody can "
-                f"tell them apart: both get a certificate for {sans}"
+                f"{other.name} ({other.where}) and {subject.name} ({subject.where}) have the same policy, so "
+                f"nobody can tell them apart: both get a certificate for {sans}"
             )
     return tuple(notes)
 

@@ -1,4 +1,4 @@
-"""Events of the ledger in words and as JSON, for people who look at it; what they mean for the state is not decided here."""
+"""Events of the ledger in words and as JSON, for people who look at it; nothing is decided here."""
 
 import base64
 from collections.abc import Mapping
@@ -35,16 +35,18 @@ def describe(event: Event) -> str:
             return f"manifest {event.generation}: {short(event.manifest)}, {signed}{closed}"
         case LedgerRecovered():
             return (
-                f"Coordinator {short(event.epoch_key)} by share owner {short(event.share_owner)} from size {event.size}, "
-                f"closes {_count(len(event.closed_epochs), 'epoch')}"
+                f"Coordinator {short(event.epoch_key)} by share owner {short(event.share_owner)}, "
+                f"from size {event.size}, closes {_count(len(event.closed_epochs), 'epoch')}"
             )
         case AttestationAccepted():
-            return f"{event.purpose} on {event.evidence[0]}, policy {short(event.policy)}, manifest at {event.manifest_seq}"
+            judged = f"by the manifest at {event.manifest_seq}"
+            return f"{event.purpose} on {event.evidence[0]}, policy {short(event.policy)}, {judged}"
         case AttestationRefused():
             return f"{event.refusal}, {event.count} times: seen {event.seen}, wanted {event.wanted}"
         case CertificateIssued():
             until = datetime.fromtimestamp(event.not_after, UTC).date()
-            return f"{short(event.certificate)} for {', '.join(event.sans)} until {until}, attested at {event.attestation_seq}"
+            names = ", ".join(event.sans)
+            return f"{short(event.certificate)} for {names} until {until}, attested at {event.attestation_seq}"
         case SecretReleased():
             return f"secret {event.secret_id} to {short(event.certificate)}, attested at {event.attestation_seq}"
         case _:

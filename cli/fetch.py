@@ -1,4 +1,4 @@
-"""Downloading a ledger into a folder, in the layout of tlog-tiles; nothing is judged here but that a blob is what its name says.
+"""Downloading a ledger into a folder, in the layout of tlog-tiles; only blobs are checked here, against their names.
 
 The size is that of the attested checkpoint, so what a Coordinator records meanwhile changes nothing.
 """
@@ -29,7 +29,8 @@ from coordinator.events import (
 from ledger.checkpoint import Checkpoint, read_checkpoint
 from ledger.entry import Entry, parse_entry
 from ledger.tiles import TILE_WIDTH, bundles_of, decode_bundle, tiles_of
-from manifest.parse import ManifestError, parse_manifest
+from manifest.errors import ManifestError
+from manifest.parse import parse_manifest
 
 AT_ONCE: Final = 16  # Requests in flight: enough to hide a round trip, too few to be taken for an attack.
 

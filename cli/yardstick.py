@@ -1,4 +1,4 @@
-"""What a Coordinator is judged by: reference values and policy digests, and where the user got them; judging is elsewhere."""
+"""What a Coordinator is judged by: reference values, policy digests, and where they are from; judging is elsewhere."""
 
 import re
 from collections.abc import Sequence
@@ -40,14 +40,28 @@ class Yardstick:
         )
 
 
-def by_manifest(manifest: Manifest, *, name: str, policy_hashes: Sequence[bytes] = ()) -> Yardstick:
-    """Return the values that *manifest* names, with the user's own *policy_hashes* beside its Coordinators."""
-    policies = manifest.coordinator_policies | frozenset(policy_hashes)
+def by_manifest(
+    manifest: Manifest,
+    *,
+    name: str,
+    policy_hashes: Sequence[bytes] = (),
+    file: tuple[str, bytes] | None = None,
+) -> Yardstick:
+    """Return the values that *manifest* names, with the user's own *policy_hashes* beside its Coordinators.
+
+    Where `--reference-values` names a *file* (name and bytes), its values count and the manifest's do not.
+
+    Raises:
+        ManifestError: that file is malformed.
+    """
+    values, where = tuple(manifest.reference_values), name
+    if file is not None:
+        values, where = tuple(parse_reference_values(file[1], name=file[0])), file[0]
     return Yardstick(
-        reference_values=tuple(manifest.reference_values),
-        coordinator_policies=policies,
+        reference_values=values,
+        coordinator_policies=manifest.coordinator_policies | frozenset(policy_hashes),
         sources=(
-            f"reference values: {name} ({_platforms(manifest.reference_values)})",
+            f"reference values: {where} ({_platforms(values)})",
             f"Coordinator policies: {name} ({_digests(manifest.coordinator_policies)})",
             *_given(policy_hashes),
         ),

@@ -1,0 +1,242 @@
+"""`contrast verify`: attest the Coordinator, fetch and replay its ledger, and only then write down what to trust."""
+
+import asyncio
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from cli.attesting import AttestedCoordinator, announce, attest, demand_active, patiently, persistent
+from cli.differences import differences
+from cli.errors import DiffersError, LocalFileError, RefusedError
+from cli.events import time_text
+from cli.fetch import fetch_ledger
+from cli.memory import Memory
+from cli.options import (
+    PATHS,
+    Address,
+    coordinator_option,
+    judging_options,
+    manifest_option,
+    new_ledger_option,
+    timeout_option,
+)
+from cli.output import Output
+from cli.release import release
+from cli.session import Session, example, json_option
+from cli.verifying import Verified, verify_ledger, write_results
+from cli.workspace import Workspace, apply_changes, read_file, read_optional, replace_folder
+from cli.yardstick import Yardstick, by_manifest, by_values, check_simulated
+from manifest.model import Manifest
+from manifest.parse import parse_manifest
+from wire.client import CoordinatorClient
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One verification, everything read that it needs."""
+
+    address: Address
+    yardstick: Yardstick
+    expected: tuple[str, Manifest] | None
+    timeout_s: float
+    new_ledger: bool
+    now: datetime
+
+
+@click.command(
+    epilog=example(
+        """contrast verify -c coordinator.example.com:1313 -m manifest.json
+curl --cacert ./verify/mesh-root.pem https://web.example.com/"""
+    )
+)
+@coordinator_option
+@manifest_option("The manifest that you expect; differences are listed, and nothing is written.")
+@click.option(
+    "--reference-values",
+    "reference_path",
+    type=PATHS,
+    default=None,
+    help="File with reference values, instead of those released with this program.",
+)
+@judging_options
+@new_ledger_option
+@timeout_option(10)
+@json_option
+@click.pass_obj
+def verify(
+    session: Session,
+    *,
+    coordinator: Address,
+    manifest_path: Path | None,
+    reference_path: Path | None,
+    policy_hashes: tuple[bytes, ...],
+    allow_simulated: bool,
+    new_ledger: bool,
+    timeout_s: float,
+) -> None:
+    """Verify a Coordinator and the whole history of its manifests.
+
+    Attests the Coordinator, downloads the ledger, replays all of it, derives every decision again, and demands that it
+    extends the ledger seen before at this address. Only when all is well the folder verify/ is written anew:
+    mesh-root.pem (trust it for the manifest in force), coordinator-root.pem (trust it for all manifests of this
+    ledger), every manifest and policy, and the ledger itself for `contrast ledger`.
+    """
+    workspace, output = session.workspace, session.output
+    yardstick, expected = _yardstick(workspace, manifest_path, reference_path, policy_hashes)
+    check_simulated(yardstick, allowed=allow_simulated)
+    job = Job(
+        address=coordinator,
+        yardstick=yardstick,
+        expected=expected,
+        timeout_s=timeout_s,
+        new_ledger=new_ledger,
+        now=datetime.now(UTC),  # noqa: TID251 a command is where the clock is read
+    )
+    memory = Memory.load(workspace)
+    with _fresh_folder(workspace.root) as fresh:
+        attested = asyncio.run(_fetch(job, fresh / "ledger", output))
+        announce(output, attested, yardstick)
+        with output.working("replaying the ledger and deriving every decision again"):
+            verified = _judge(job, fresh / "ledger", attested, memory)
+        write_results(fresh, verified, address=str(coordinator))
+        replace_folder(workspace.verify, fresh)
+    apply_changes(memory.remembering(str(coordinator), verified.head))
+    _tell(session, verified, attested, yardstick)
+
+
+def _yardstick(
+    workspace: Workspace, manifest_path: Path | None, reference_path: Path | None, policy_hashes: tuple[bytes, ...]
+) -> tuple[Yardstick, tuple[str, Manifest] | None]:
+    values = None
+    if reference_path is not None:
+        values = (str(reference_path), read_file(reference_path, what="reference values"))
+    if manifest_path is not None:
+        name = str(manifest_path)
+        manifest = parse_manifest(read_file(manifest_path, what="manifest"), name=name)
+        return by_manifest(manifest, name=name, policy_hashes=policy_hashes, file=values), (name, manifest)
+    policy_raw = read_optional(workspace.coordinator_policy, what="Coordinator policy digest")
+    policy_file = None if policy_raw is None else (workspace.shown(workspace.coordinator_policy), policy_raw)
+    return by_values(release(), file=values, policy_hashes=policy_hashes, policy_file=policy_file), None
+
+
+async def _fetch(job: Job, folder: Path, output: Output) -> AttestedCoordinator:
+    address = str(job.address)
+    async with CoordinatorClient(str(job.address)) as client:
+
+        async def attempt() -> AttestedCoordinator:
+            return await attest(client, job.yardstick, nonce=secrets.token_bytes(32), now=job.now, address=address)
+
+        attested = await patiently(attempt, timeout_s=job.timeout_s, output=output, what=f"attesting {address}")
+        demand_active(attested.statement, address=address, verb="verify")
+        if attested.statement.checkpoint is None:
+            raise RefusedError(f"the Coordinator at {address} attested no checkpoint")
+        with output.working("downloading the ledger"):
+            await fetch_ledger(persistent(client), attested.statement.checkpoint.encode(), folder)
+        return attested
+
+
+def _judge(job: Job, ledger: Path, attested: AttestedCoordinator, memory: Memory) -> Verified:
+    address = str(job.address)
+    remembered = memory.recall(address, origin=attested.statement.origin or "", new_ledger=job.new_ledger)
+    verified = verify_ledger(ledger, job.yardstick, attested.statement, remembered, address=address)
+    if job.expected is not None:
+        name, mine = job.expected
+        in_force = verified.report.manifests[-1].manifest
+        lines = differences(mine, in_force, mine_name=name, theirs_name="the manifest in force")
+        if lines:
+            raise DiffersError(f"the manifest in force at {address} is not {name}; nothing was written", details=lines)
+    return verified
+
+
+@contextmanager
+def _fresh_folder(root: Path) -> Iterator[Path]:
+    """Give a folder on the workspace's own file system; what is left of it goes away."""
+    try:
+        fresh = Path(tempfile.mkdtemp(prefix=".verify.", dir=root))
+    except OSError as error:
+        raise LocalFileError(f"cannot write into {root}: {error.strerror or error}") from error
+    try:
+        fresh.chmod(0o755)
+        yield fresh
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def _tell(session: Session, verified: Verified, attested: AttestedCoordinator, yardstick: Yardstick) -> None:
+    output, workspace, report = session.output, session.workspace, verified.report
+    folder = workspace.shown(workspace.verify)
+    output.document(
+        {
+            "ok": True,
+            "origin": verified.head.origin,
+            "size": verified.head.size,
+            "root": verified.head.root.hex(),
+            "simulated": attested.statement.simulated,
+            "sources": list(yardstick.sources),
+            "manifests": [
+                {
+                    "generation": item.generation,
+                    "seq": item.seq,
+                    "time_ms": item.time_ms,
+                    "sha256": item.manifest.digest.hex(),
+                    "transition": item.transition.hex(),
+                }
+                for item in report.manifests
+            ],
+            "coordinators": [
+                {
+                    "epoch": item.key.hex(),
+                    "policy": item.policy.hex(),
+                    "product": item.product,
+                    "opened": item.opened,
+                    "closed": item.closed,
+                }
+                for item in report.epochs
+            ],
+            "coordinator_policies": [digest.hex() for digest in report.coordinator_policies],
+            "counts": dict(report.counts),
+            "written": folder,
+        }
+    )
+    output.table(
+        "Manifests",
+        ["generation", "entry", "set at (UTC)", "SHA-256", "policies"],
+        [
+            (
+                str(item.generation),
+                str(item.seq),
+                time_text(item.time_ms),
+                item.manifest.digest.hex(),
+                str(len(item.manifest.policies)),
+            )
+            for item in report.manifests
+        ],
+    )
+    output.say()
+    output.table(
+        "Coordinators (each could have had the seed)",
+        ["epoch key", "policy", "processor", "entries"],
+        [
+            (
+                item.key.hex()[:16],
+                item.policy.hex(),
+                item.product,
+                f"{item.opened} to {'now' if item.closed is None else item.closed - 1}",
+            )
+            for item in report.epochs
+        ],
+    )
+    output.say()
+    owners = len(report.state.seed_shares)
+    output.say(f"besides them, {owners} seed share owner{'s' if owners != 1 else ''} can restore the seed")
+    done = ", ".join(f"{number} {kind}" for kind, number in sorted(report.counts.items()))
+    output.say(f"{verified.head.size} entries replayed, every decision derived again: {done}")
+    output.say(f"ledger {verified.head.origin}")
+    output.say(f"verified: trust {folder}/mesh-root.pem for the manifest in force", style="bold green")

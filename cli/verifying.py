@@ -1,0 +1,154 @@
+"""What a verified ledger must agree with, and the files that a success leaves; nothing is fetched or printed here."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from audit.replay import replay
+from audit.report import Report
+from cli.errors import RefusedError
+from cli.heads import Head, check_extends, render_heads
+from cli.yardstick import Yardstick
+from coordinator.rules import epoch_verifier_key
+from ledger.merkle import Frontier, leaf_hash
+from ledger.note import VerifierKey
+from ledger.source import DirectorySource
+from wire.statement import Statement
+
+_SHOWN: Final = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verified:
+    """A ledger that passed everything."""
+
+    report: Report
+    head: Head
+
+
+def verify_ledger(
+    folder: Path,
+    yardstick: Yardstick,
+    statement: Statement,
+    remembered: Head | None,
+    *,
+    address: str,
+) -> Verified:
+    """Replay the ledger in *folder* and demand that it is the one that *statement* speaks of, and extends *remembered*.
+
+    Raises:
+        RefusedError: something in it is wrong or unproven; it does not agree with the statement.
+        HeadError: it does not extend the remembered head.
+        LedgerError: structure, chain, tree or signatures are wrong.
+    """
+    source = DirectorySource(folder)
+    report = replay(
+        source,
+        reference_values=yardstick.reference_values,
+        coordinator_policies=yardstick.coordinator_policies,
+    )
+    if not report.ok:
+        lines = [
+            f"{'ledger' if item.seq is None else f'entry {item.seq}'}: {item.code}: {item.text}"
+            for item in report.problems[:_SHOWN]
+        ]
+        if len(report.problems) > _SHOWN:
+            lines.append(f"and {len(report.problems) - _SHOWN} more")
+        raise RefusedError(
+            f"the ledger of {address} does not pass: {len(report.problems)} findings", details=tuple(lines)
+        )
+    offered = Head(
+        origin=report.checkpoint.origin,
+        ledger_key=VerifierKey.parse(report.state.verifier_keys[0]).public,
+        size=report.checkpoint.size,
+        root=report.checkpoint.root,
+        checkpoint=report.checkpoint_raw,
+    )
+    check_extends(remembered, offered, lambda size: root_at(source, size), address=address)
+    contradictions = disagreements(report, statement)
+    if contradictions:
+        raise RefusedError(
+            f"the ledger of {address} is not what its Coordinator attested", details=tuple(contradictions)
+        )
+    return Verified(report=report, head=offered)
+
+
+def root_at(source: DirectorySource, size: int) -> bytes:
+    """Return the root of the first *size* entries."""
+    frontier = Frontier()
+    frontier.extend(leaf_hash(raw) for raw in source.entries(0, size))
+    return frontier.root()
+
+
+def disagreements(report: Report, statement: Statement) -> list[str]:
+    """Return in words what the attested *statement* says otherwise than the replay."""
+    state = report.state
+    epoch = state.open_epoch(bytes.fromhex(statement.epoch_key))
+    head = statement.control_head
+    pairs: Sequence[tuple[str, object, object]] = (
+        ("origin", statement.origin, state.origin),
+        ("ledger key", statement.ledger_key, VerifierKey.parse(state.verifier_keys[0]).public.hex()),
+        ("checkpoint", statement.checkpoint, report.checkpoint_raw.decode()),
+        (
+            "control head",
+            None if head is None else (head.seq, head.hash),
+            (state.control_head.seq, state.control_head.body_hash.hex()),
+        ),
+        ("generation", statement.generation, state.generation),
+        ("transition", statement.transition, state.transition.hex()),
+        ("root CA", statement.root_ca, report.root_ca),
+        ("mesh CA", statement.mesh_ca, report.mesh_ca),
+        ("TLS certificate", statement.tls_cert_sha256, epoch and epoch.event.tls_certificate.hex()),
+        ("HPKE key", statement.hpke_public_key, epoch and epoch.event.hpke_key.hex()),
+    )
+    return [
+        f"{name}: attested {_text(said)}, in the ledger {_text(found)}" for name, said, found in pairs if said != found
+    ]
+
+
+def write_results(folder: Path, verified: Verified, *, address: str) -> None:
+    """Write into *folder*, beside the `ledger/` that is there already, what a success leaves.
+
+    Raises:
+        OSError: a file could not be written.
+    """
+    report = verified.report
+    (folder / "mesh-root.pem").write_bytes(pem(report.mesh_ca))
+    (folder / "coordinator-root.pem").write_bytes(pem(report.root_ca))
+    for number, entry in enumerate(report.manifests):
+        (folder / f"manifest.{number}.json").write_bytes(entry.manifest.raw)
+    source = DirectorySource(folder / "ledger")
+    for digest in {digest for entry in report.manifests for digest in entry.manifest.policies}:
+        policy = source.blob(digest)
+        if policy is None:
+            raise RefusedError(f"policy {digest.hex()} is missing in the ledger")
+        (folder / f"policy.{digest.hex()}.rego").write_bytes(policy)
+    (folder / "ledger.vkeys").write_bytes(verifier_keys(report))
+    (folder / "head").write_bytes(render_heads({address: verified.head}))
+
+
+def verifier_keys(report: Report) -> bytes:
+    """Return the keys for offline checks: the ledger's, and each epoch's with the sizes for which it signs."""
+    state = report.state
+    lines = [
+        "# the ledger; a checkpoint counts only with a signature of an epoch below as well",
+        state.verifier_keys[0],
+    ]
+    for epoch in state.epochs:
+        last = "" if epoch.closed_at is None else str(epoch.closed_at)
+        lines += [f"# epoch, sizes {epoch.seq + 1} to {last or 'now'}", str(epoch_verifier_key(state, epoch))]
+    return ("\n".join(lines) + "\n").encode()
+
+
+def pem(der: bytes) -> bytes:
+    """Return a certificate as PEM."""
+    return x509.load_der_x509_certificate(der).public_bytes(Encoding.PEM)
+
+
+def _text(value: object) -> str:
+    text = value.hex() if isinstance(value, bytes) else str(value)
+    return text if len(text) <= 200 else f"{text[:200]}…"
