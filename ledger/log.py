@@ -123,7 +123,7 @@ class Log:
         return found
 
     def blob(self, digest: bytes) -> bytes | None:
-        """The blob with this SHA-256, hashed again; None if it is not stored. Raises LedgerContentError if it differs."""
+        """The blob with this SHA-256, hashed again; None if not stored. Raises LedgerContentError if it differs."""
         blob = self.store.blob(digest)
         if blob is not None and hashlib.sha256(blob).digest() != digest:
             raise LedgerContentError(None, f"the blob {digest.hex()} was changed in the storage")
@@ -237,7 +237,7 @@ def open_log(store: Store, *, visit: Visit | None = None, workers: int = 2) -> L
             f"its head says {head.size} and {node_count(head.size)}: the newest state is not whole",
         )
     frontier = replay.frontier or Frontier()
-    origin = _check_draft(store.draft(), head, frontier.root(), replay.signer)
+    origin = check_draft(store.draft(), head, frontier.root(), replay.signer)
     finished = _check_finished(store, head, origin)
     return Log(store, frontier=frontier, head=head, time_ms=replay.time_ms, origin=origin, finished=finished)
 
@@ -265,7 +265,8 @@ def _first_bad_node(store: Store, position: int, nodes: list[bytes], seq: int) -
     return LedgerContentError(seq, f"tree node {position + at}, completed by this entry, is missing or not its hash")
 
 
-def _check_draft(raw: bytes | None, head: Head, root: bytes, signer: bytes) -> str:
+def check_draft(raw: bytes | None, head: Head, root: bytes, signer: bytes) -> str:
+    """Demand that the draft checkpoint is of (*head*, *root*) and signed by *signer*; gives its origin."""
     if raw is None:
         raise LedgerContentError(head.size - 1, "no checkpoint covers it: a signed one is written with every record")
     try:

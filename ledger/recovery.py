@@ -1,0 +1,67 @@
+"""After a failed append: what does the storage hold, and does it extend what was confirmed? Decides nothing else."""
+
+from dataclasses import dataclass
+
+from ledger.entry import Entry, parse_entry
+from ledger.errors import LedgerContentError, LedgerForkedError
+from ledger.log import Log, check_draft, stored_frontier
+from ledger.merkle import Frontier, node_count
+from ledger.replay import CHUNK, Replay, Signatures
+from ledger.store import Head
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What stands in the store after the confirmed entries, verified as records."""
+
+    entries: tuple[Entry, ...]
+    head: Head
+    frontier: Frontier
+    time_ms: int
+    draft: bytes | None
+
+
+def reload_and_compare(log: Log) -> Found:
+    """Open the store again and demand that it extends *log*, which is what this process has confirmed.
+
+    Raises LedgerForkedError if it does not, StoreError if it cannot be read (then nothing is known yet).
+    """
+    try:
+        log.store.reload()
+        return _compare(log)
+    except LedgerContentError as error:
+        raise LedgerForkedError(
+            f"the storage no longer holds what was confirmed at size {log.size}, root {log.root.hex()}: {error}. "
+            "This Coordinator stops writing for good; keep the storage as evidence and recover from a good copy"
+        ) from error
+
+
+def _compare(log: Log) -> Found:
+    store, size = log.store, log.size
+    head = store.head()
+    if head.size < size:
+        raise LedgerContentError(head.size, f"the storage went back to size {head.size}, {size} were confirmed")
+    frontier = stored_frontier(store, size)
+    if frontier.root() != log.root:
+        raise LedgerContentError(None, f"its root at size {size} is {frontier.root().hex()}, another history")
+    if size:
+        last = store.entries(size - 1, size)
+        if not last or parse_entry(last[0], size - 1).body_hash != log.head:
+            raise LedgerContentError(size - 1, "it is not the last record that was confirmed")
+    found: list[Entry] = []
+    with Signatures(1) as signatures:
+        replay = Replay(signatures, size=size, head=log.head, time_ms=log.last_time_ms, frontier=frontier)
+        while replay.size < head.size:
+            raws = store.entries(replay.size, min(replay.size + CHUNK, head.size))
+            if not raws:
+                raise LedgerContentError(replay.size, "the record is missing")
+            position = node_count(replay.size)
+            nodes = replay.feed(raws, found.append)
+            if store.nodes(position, position + len(nodes)) != nodes:
+                raise LedgerContentError(replay.size - len(raws), "the tree nodes of these records are not theirs")
+    if replay.head != head.hash or store.counts() != (head.size, node_count(head.size)):
+        raise LedgerContentError(head.size, "the newest state is not whole")
+    draft = store.draft()
+    if found:
+        check_draft(draft, head, frontier.root(), replay.signer)
+    return Found(tuple(found), head, frontier, replay.time_ms, draft)

@@ -1,0 +1,310 @@
+"""One writer: commands in, durable signed entries out. Knows no command's meaning; the domain is a Machine.
+
+A batch is decided against a candidate state, signed here and on a helper thread, and written by one pinned thread; then
+the candidate becomes the state and the answers go out. Nothing is answered before the store has confirmed it, refusals
+included, since they too may rest on what the batch would have recorded.
+
+If an append fails, nobody knows whether it took effect. The writer is then *stale*: before anything else it opens the
+store again and demands that it extends the last confirmed (size, root). A batch found there byte for byte was
+committed; entries of another writer are judged by the machine; anything less is a fork, and the writer stops for good.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Final, Generic, TypeVar
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from ledger.batch import Candidate, Commit, Decision, E, Machine, Proposal, S, build_commit, decide_all, sign_all
+from ledger.checkpoint import Checkpoint, epoch_name
+from ledger.entry import Entry
+from ledger.errors import HeadMovedError, LedgerError, LedgerForkedError, StoreError, WriterClosedError
+from ledger.log import Log
+from ledger.note import NoteSigner
+from ledger.recovery import reload_and_compare
+from ledger.store import Batch
+
+__all__ = ["Committed", "Machine", "Proposal", "Writer"]
+
+C = TypeVar("C")
+A = TypeVar("A")
+R = TypeVar("R")
+MAX_BATCH: Final = 512
+MAX_QUEUE: Final = 4096
+MAX_ATTEMPTS: Final = 8  # of one batch, while other writers keep winning
+IDLE_S: Final = 0.2  # without a command for so long, the finished note is stored by itself
+
+
+@dataclass(frozen=True, slots=True)
+class Committed(Generic[S]):
+    """A command's answer. ``finished`` is the raw note that covers its entries; empty for a ledger without entries."""
+
+    entries: tuple[Entry, ...]
+    state: S  # after this command
+    size: int
+    finished: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Item(Generic[C, S]):
+    command: C
+    answer: asyncio.Future[Committed[S]]
+
+    def give(self, committed: Committed[S]) -> None:
+        if not self.answer.done():  # the submitter may have gone
+            self.answer.set_result(committed)
+
+    def refuse(self, error: BaseException) -> None:
+        if not self.answer.done():
+            self.answer.set_exception(error)
+
+
+class Writer(Generic[S, C, E]):
+    """Appends to *log* with the keys of one epoch. ``run()`` lives in the caller's TaskGroup until ``close()``."""
+
+    def __init__(
+        self,
+        log: Log,
+        machine: Machine[S, C, E],
+        state: S,
+        *,
+        epoch: Ed25519PrivateKey,
+        ledger: Ed25519PrivateKey,
+        clock_ms: Callable[[], int],
+        origin: str,
+    ) -> None:
+        """*state* is what replaying *log* gave; *origin* is the ledger's name. Raises LedgerError if it has another."""
+        if log.origin not in {None, origin}:
+            raise LedgerError(f"the stored ledger is {log.origin}, the keys are of {origin}: another seed, or storage")
+        self.log = log
+        self.state = state
+        self.stopped: LedgerError | None = None
+        self._machine = machine
+        self._epoch_key = epoch
+        self._signer = epoch.public_key().public_bytes_raw()
+        self._epoch = NoteSigner(epoch_name(origin), epoch)
+        self._ledger = NoteSigner(origin, ledger)
+        self._origin = origin
+        self._clock_ms = clock_ms
+        self._queue: asyncio.Queue[_Item[C, S] | None] = asyncio.Queue(MAX_QUEUE)
+        self._closing = self._ended = False
+        self._stale = False
+        self._doubt: Commit[S] | None = None
+        self._store_thread = ThreadPoolExecutor(1, "ledger-store")
+        self._helper = ThreadPoolExecutor(1, "ledger-sign")
+
+    @property
+    def waiting(self) -> int:
+        """How many commands wait for the next batch."""
+        return self._queue.qsize()
+
+    async def submit(self, command: C) -> Committed[S]:
+        """Decide and record *command*; returns when it is durable.
+
+        Raises what decide() raised; StoreError (it is unknown whether the command was recorded: ask again with the same
+        request id), StoreFullError, LedgerForkedError, WriterClosedError.
+        """
+        self._check_open()
+        item: _Item[C, S] = _Item(command, asyncio.get_running_loop().create_future())
+        await self._queue.put(item)
+        self._check_open_to(item)
+        return await item.answer
+
+    async def run(self) -> None:
+        """Take commands until close(); then write the last finished note and let the threads go."""
+        try:
+            last = False
+            while not last:
+                items, last = await self._take()
+                if items:
+                    await self._process(items)
+            await self._store_finished()
+        finally:
+            self._ended = True
+            self._refuse_waiting()
+            self._helper.shutdown()
+            self._store_thread.shutdown()
+
+    async def close(self) -> None:
+        """Take no more commands; run() answers those that wait and returns."""
+        if not self._closing:
+            self._closing = True
+            await self._queue.put(None)
+
+    # --- the queue ---
+
+    async def _take(self) -> tuple[list[_Item[C, S]], bool]:
+        """The next commands, at most MAX_BATCH, and whether they are the last."""
+        item = await self._first()
+        items: list[_Item[C, S]] = []
+        while item is not None:
+            items.append(item)
+            if len(items) == MAX_BATCH or self._queue.empty():
+                return items, False
+            item = self._queue.get_nowait()
+        return items, True
+
+    async def _first(self) -> _Item[C, S] | None:
+        if self._queue.empty() and self.log.unstored_finished is not None and not self._stale:
+            try:
+                async with asyncio.timeout(IDLE_S):
+                    return await self._queue.get()
+            except TimeoutError:
+                await self._store_finished()
+        return await self._queue.get()
+
+    def _check_open(self) -> None:
+        if self.stopped is not None:
+            raise self.stopped
+        if self._closing or self._ended:
+            raise WriterClosedError("the Coordinator is shutting down and records nothing more: ask another, or later")
+
+    def _check_open_to(self, item: _Item[C, S]) -> None:
+        """run() may have ended while this submitter waited for room in the queue."""
+        if self._ended and not item.answer.done():
+            raise self.stopped or WriterClosedError("the Coordinator has shut down and recorded nothing of this")
+
+    def _refuse_waiting(self) -> None:
+        error = self.stopped or WriterClosedError("the Coordinator has shut down and recorded nothing of this")
+        while not self._queue.empty():
+            item = self._queue.get_nowait()
+            if item is not None:
+                item.refuse(error)
+
+    # --- one batch ---
+
+    async def _process(self, items: Sequence[_Item[C, S]]) -> None:
+        try:
+            await self._commit_or_raise(items)
+        except LedgerError as error:
+            if isinstance(error, LedgerForkedError):
+                self.stopped = error
+            for item in items:
+                item.refuse(error)
+        except BaseException as error:
+            # Cancelled, or a mistake of ours: nobody may wait for ever.
+            for item in items:
+                item.refuse(StoreError(f"the writer has ended ({type(error).__name__})"))
+            raise
+
+    async def _commit_or_raise(self, items: Sequence[_Item[C, S]]) -> None:
+        for _ in range(MAX_ATTEMPTS):
+            if self.stopped is not None:
+                raise self.stopped
+            if self._stale:
+                await self._reload()
+            waiting = [item for item in items if not item.answer.cancelled()]
+            log = self.log
+            now_ms = max(self._clock_ms(), log.last_time_ms)
+            candidate = Candidate(self.state, log.position, now_ms, [], {}, {})
+            outcomes = decide_all(
+                self._machine, candidate, [item.command for item in waiting],
+                signer=self._signer, earliest_ms=log.last_time_ms,
+            )  # fmt: skip
+            if not candidate.entries:
+                self._answer(waiting, outcomes, ())
+                return
+            entries = sign_all(candidate.entries, self._epoch_key, self._helper)
+            commit = build_commit(
+                candidate, entries, previous=log.position, frontier=log.frontier(), origin=self._origin,
+                epoch=self._epoch, finished=log.unstored_finished,
+            )  # fmt: skip
+            if await self._append(commit):
+                self._answer(waiting, outcomes, commit.entries)
+                return
+        raise HeadMovedError(f"other writers were faster {MAX_ATTEMPTS} times; nothing was recorded: ask again")
+
+    async def _append(self, commit: Commit[S]) -> bool:
+        """True if *commit* is recorded, False if another writer was faster. Raises StoreError if not, or unknown."""
+        try:
+            await self._in_store_thread(self.log.store.append, commit.batch)
+        except HeadMovedError:
+            self._stale = True
+            return False
+        except Exception as error:
+            self._stale, self._doubt = True, commit
+            failure = error if isinstance(error, StoreError) else StoreError(f"the store failed: {error}")
+            try:
+                recorded = await self._reload()
+            except StoreError:  # still unreadable: it stays in doubt until the next batch looks again
+                raise failure from error
+            if not recorded:
+                raise failure from error
+            return True
+        self._confirm(commit)
+        return True
+
+    def _confirm(self, commit: Commit[S]) -> None:
+        log = self.log
+        log.advance(frontier=commit.frontier, head=commit.head, time_ms=commit.time_ms, origin=self._origin)
+        if commit.batch.finished is not None:
+            log.finished_was_stored(commit.batch.finished.decode())
+        self.state = commit.state
+        # The ledger key signs only now. Ed25519 is deterministic: the epoch's line is the draft's.
+        log.set_finished(f"{commit.text}\n{self._ledger.line(commit.text.encode())}{commit.epoch_line}")
+
+    def _answer(
+        self,
+        items: Sequence[_Item[C, S]],
+        outcomes: Sequence[Decision[S] | Exception],
+        entries: tuple[Entry, ...],
+    ) -> None:
+        size, finished = self.log.size, self.log.finished or ""
+        for item, outcome in zip(items, outcomes, strict=True):
+            if isinstance(outcome, Decision):
+                item.give(Committed(entries[outcome.start : outcome.end], outcome.state, size, finished))
+            else:
+                item.refuse(outcome)
+
+    # --- when the store has failed ---
+
+    async def _reload(self) -> bool:
+        """Read the store again and adopt what stands there; True if the commit in doubt is part of it.
+
+        Raises LedgerForkedError if it does not extend what was confirmed, StoreError if it cannot be read yet.
+        """
+        found = await self._in_store_thread(reload_and_compare, self.log)
+        rest, state, recorded = found.entries, self.state, False
+        doubt = self._doubt
+        if doubt is not None and [entry.raw for entry in rest[: len(doubt.entries)]] == doubt.batch.entries:
+            await self._in_store_thread(self._check_blobs, doubt)
+            rest, state, recorded = rest[len(doubt.entries) :], doubt.state, True
+        if rest:
+            try:
+                state = self._machine.replay(state, rest)
+            except Exception as error:
+                raise LedgerForkedError(
+                    f"after size {self.log.size} the storage holds entries that the rules refuse: {error}"
+                ) from error
+        if found.entries:
+            log = self.log
+            log.advance(frontier=found.frontier, head=found.head, time_ms=found.time_ms, origin=self._origin)
+            text = Checkpoint(self._origin, log.size, log.root).text()
+            raw = text.encode()
+            log.set_finished(f"{text}\n{self._ledger.line(raw)}{self._epoch.line(raw)}")
+            self.state = state
+        self._stale, self._doubt = False, None
+        return recorded
+
+    def _check_blobs(self, commit: Commit[S]) -> None:
+        for digest, blob in commit.batch.blobs.items():
+            if self.log.store.blob(digest) != blob:
+                raise LedgerForkedError(f"the storage kept a batch's entries but not its blob {digest.hex()}")
+
+    async def _store_finished(self) -> None:
+        note, position = self.log.unstored_finished, self.log.position
+        if note is None or self._stale or self.stopped is not None:
+            return
+        try:
+            batch = Batch(previous=position, head=position, finished=note.encode())
+            await self._in_store_thread(self.log.store.append, batch)
+        except (LedgerError, OSError):
+            # The note can be signed again at any time, but the store must be looked at before the next batch.
+            self._stale = True
+        else:
+            self.log.finished_was_stored(note)
+
+    async def _in_store_thread(self, function: Callable[[A], R], argument: A) -> R:
+        return await asyncio.get_running_loop().run_in_executor(self._store_thread, function, argument)
