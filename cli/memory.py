@@ -47,19 +47,22 @@ class Memory:
 def head_of(statement: Statement, note: str) -> Head:
     """Return the head in the finished checkpoint *note*, signed by the ledger and the epoch that *statement* names.
 
+    In state `recovery` the ledger is the one under `unverified`.
+
     Raises:
         NoteError: it is not finished, or of another ledger.
     """
-    if statement.origin is None or statement.ledger_key is None:
+    named = statement.unverified or statement
+    if named.origin is None or named.ledger_key is None:
         raise NoteError("the statement names no ledger")
-    key = bytes.fromhex(statement.ledger_key)
+    key = bytes.fromhex(named.ledger_key)
     checkpoint = open_finished(
         note.encode(),
-        ledger_key=ed25519_key(statement.origin, key),
-        epoch_keys=[ed25519_key(epoch_name(statement.origin), bytes.fromhex(statement.epoch_key))],
+        ledger_key=ed25519_key(named.origin, key),
+        epoch_keys=[ed25519_key(epoch_name(named.origin), bytes.fromhex(statement.epoch_key))],
     )
     return Head(
-        origin=statement.origin, ledger_key=key, size=checkpoint.size, root=checkpoint.root, checkpoint=note.encode()
+        origin=named.origin, ledger_key=key, size=checkpoint.size, root=checkpoint.root, checkpoint=note.encode()
     )
 
 

@@ -12,11 +12,12 @@ from audit.replay import replay
 from audit.report import Report
 from cli.errors import RefusedError
 from cli.heads import Head, check_extends, render_heads
+from cli.sources import CheckedSource
 from cli.yardstick import Yardstick
 from coordinator.rules import epoch_verifier_key
 from ledger.merkle import Frontier, leaf_hash
 from ledger.note import VerifierKey
-from ledger.source import DirectorySource
+from ledger.source import DirectorySource, Source
 from wire.statement import Statement
 
 _SHOWN: Final = 20
@@ -45,7 +46,7 @@ def verify_ledger(
         HeadError: it does not extend the remembered head.
         LedgerError: structure, chain, tree or signatures are wrong.
     """
-    source = DirectorySource(folder)
+    source = CheckedSource(DirectorySource(folder))
     report = replay(
         source,
         reference_values=yardstick.reference_values,
@@ -77,7 +78,7 @@ def verify_ledger(
     return Verified(report=report, head=offered)
 
 
-def root_at(source: DirectorySource, size: int) -> bytes:
+def root_at(source: Source, size: int) -> bytes:
     """Return the root of the first *size* entries."""
     frontier = Frontier()
     frontier.extend(leaf_hash(raw) for raw in source.entries(0, size))
@@ -121,7 +122,7 @@ def write_results(folder: Path, verified: Verified, *, address: str) -> None:
     (folder / "coordinator-root.pem").write_bytes(pem(report.root_ca))
     for number, entry in enumerate(report.manifests):
         (folder / f"manifest.{number}.json").write_bytes(entry.manifest.raw)
-    source = DirectorySource(folder / "ledger")
+    source = CheckedSource(DirectorySource(folder / "ledger"))
     for digest in {digest for entry in report.manifests for digest in entry.manifest.policies}:
         policy = source.blob(digest)
         if policy is None:

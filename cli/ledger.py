@@ -1,0 +1,204 @@
+"""`contrast ledger`: a ledger for people, as a table of events, as a verdict, as the state at any entry."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from attestation.reference import ReferenceValues
+from audit.replay import replay, state_at
+from audit.report import Report
+from cli.errors import RefusedError, UsageFaultError
+from cli.events import entry_json, row, short, state_json, time_text
+from cli.options import PATHS, judging_options
+from cli.release import release
+from cli.session import Session, example, json_option
+from cli.sources import Opened, open_ledger
+from cli.workspace import Workspace, read_file, read_optional
+from cli.yardstick import Yardstick, by_values, check_simulated, parse_policy_file
+from coordinator.state import State
+from ledger.entry import Entry
+
+SOURCE = click.argument("source", type=PATHS)
+
+
+@click.group()
+def ledger() -> None:
+    """Look into a ledger: the folder of a Coordinator, or verify/ledger.
+
+    Every command checks structure, hash chain, Merkle tree and signatures first, and names the first bad entry.
+    """
+
+
+@ledger.command(epilog=example("contrast ledger show verify/ledger --from 3"))
+@SOURCE
+@click.option("--from", "first", type=click.IntRange(0), default=0, help="First entry.")
+@click.option("--to", "last", type=click.IntRange(0), default=None, help="Last entry.")
+@json_option
+@click.pass_obj
+def show(session: Session, *, source: Path, first: int, last: int | None) -> None:
+    """Show the events as a table."""
+    found: list[Entry] = []
+
+    def visit(entry: Entry) -> None:
+        if first <= entry.body.seq and (last is None or entry.body.seq <= last):
+            found.append(entry)
+
+    size, root = 0, b""
+    try:
+        with open_ledger(source, visit=visit) as opened:
+            size, root = opened.size, opened.root
+    finally:
+        # What was good before the first bad entry is worth seeing; the error follows.
+        session.output.table(
+            "", ["entry", "time (UTC)", "event", "signer", "what it says"], [row(entry) for entry in found]
+        )
+    session.output.document({"size": size, "root": root.hex(), "entries": [entry_json(entry) for entry in found]})
+    session.output.say()
+    session.output.say(f"{size} entries, root {root.hex()}")
+
+
+@ledger.command(name="replay", epilog=example("contrast ledger replay verify/ledger --at 3"))
+@SOURCE
+@click.option("--at", "seq", type=click.IntRange(0), default=None, help="After this entry [default: the last].")
+@json_option
+@click.pass_obj
+def replay_command(session: Session, *, source: Path, seq: int | None) -> None:
+    """Show the state that replaying the ledger gives, after any entry."""
+    with open_ledger(source) as opened:
+        size = opened.size if seq is None else seq + 1
+        if size > opened.size:
+            raise UsageFaultError(f"there is no entry {seq}: the ledger has entries 0 to {opened.size - 1}")
+        state = state_at(opened.source, size)
+    session.output.document(state_json(state))
+    session.output.table("", ["", f"after entry {size - 1}"], _state_rows(state))
+
+
+@ledger.command(
+    epilog=example(
+        "contrast ledger verify verify/ledger --reference-values values.json --coordinator-policy-hash 5f1c…"
+    )
+)
+@SOURCE
+@click.option("--reference-values", "reference_path", type=PATHS, default=None, help="What you accept of Coordinators.")
+@judging_options
+@json_option
+@click.pass_obj
+def verify(
+    session: Session,
+    *,
+    source: Path,
+    reference_path: Path | None,
+    policy_hashes: tuple[bytes, ...],
+    allow_simulated: bool,
+) -> None:
+    """Replay a ledger, derive every decision again, and give a verdict.
+
+    Without reference values of your own the Coordinators are judged by the ledger's manifests alone: that finds every
+    contradiction, and not a ledger that somebody made up as a whole.
+    """
+    output = session.output
+    yardstick = _yardstick(session.workspace, reference_path, policy_hashes)
+    if yardstick is not None:
+        check_simulated(yardstick, allowed=allow_simulated)
+        for line in yardstick.sources:
+            output.note(line)
+    else:
+        output.warn("no reference values: the Coordinators are judged by this ledger's own manifests alone")
+    policies = _policies(session.workspace, policy_hashes) if yardstick is None else yardstick.coordinator_policies
+    values: Sequence[ReferenceValues] | None = None if yardstick is None else yardstick.reference_values
+    with open_ledger(source) as opened, output.working("deriving every decision again"):
+        report = replay(opened.source, reference_values=values, coordinator_policies=policies or None)
+        _verdict(session, source, opened, report)
+
+
+def _verdict(session: Session, source: Path, opened: Opened, report: Report) -> None:
+    output, size = session.output, report.checkpoint.size
+    lines = [f"{_place(item.seq)}{item.code}: {item.text}" for item in report.problems]
+    if not report.ok:
+        wrong = sum(item.proven_wrong for item in report.problems)
+        raise RefusedError(
+            f"{source} does NOT pass: {wrong} contradictions, {len(report.problems) - wrong} decisions unproven",
+            details=tuple(lines),
+        )
+    counts = ", ".join(f"{number} {kind}" for kind, number in sorted(report.counts.items()))
+    output.document(
+        {
+            "ok": True,
+            "size": size,
+            "stored": opened.size,
+            "root": report.checkpoint.root.hex(),
+            "origin": report.checkpoint.origin,
+            "counts": dict(report.counts),
+            "manifests": [
+                {"generation": item.generation, "seq": item.seq, "sha256": item.manifest.digest.hex()}
+                for item in report.manifests
+            ],
+            "coordinator_policies": [digest.hex() for digest in report.coordinator_policies],
+        }
+    )
+    output.say(f"ledger {report.checkpoint.origin}")
+    output.say(f"{size} entries: {counts}")
+    for item in report.manifests:
+        output.say(
+            f"manifest {item.generation} at entry {item.seq}, {time_text(item.time_ms)}: {item.manifest.digest.hex()}"
+        )
+    if opened.size > size:
+        output.say(f"entries {size} to {opened.size - 1} are not covered by a finished checkpoint yet")
+    output.say(
+        f"{source} passes: chain, tree, signatures, checkpoint, and every decision derived again", style="bold green"
+    )
+
+
+def _yardstick(workspace: Workspace, reference_path: Path | None, policy_hashes: tuple[bytes, ...]) -> Yardstick | None:
+    if reference_path is None and not release().reference_values:
+        return None
+    file = None if reference_path is None else (str(reference_path), read_file(reference_path, what="reference values"))
+    return by_values(release(), file=file, policy_hashes=policy_hashes, policy_file=_policy_file(workspace))
+
+
+def _policies(workspace: Workspace, policy_hashes: tuple[bytes, ...]) -> frozenset[bytes]:
+    found = _policy_file(workspace)
+    return frozenset(policy_hashes) | (frozenset() if found is None else parse_policy_file(found[1], name=found[0]))
+
+
+def _policy_file(workspace: Workspace) -> tuple[str, bytes] | None:
+    raw = read_optional(workspace.coordinator_policy, what="Coordinator policy digest")
+    return None if raw is None else (workspace.shown(workspace.coordinator_policy), raw)
+
+
+def _place(seq: int | None) -> str:
+    return "" if seq is None else f"entry {seq}: "
+
+
+def _state_rows(state: State) -> list[tuple[str, str]]:
+    rows = [
+        ("origin", state.origin),
+        ("entries", str(state.size)),
+        ("time (UTC)", time_text(state.time_ms)),
+        ("root CA", state.root_ca.hex()),
+        ("seed shares", str(len(state.seed_shares))),
+        ("manifests", str(state.generation)),
+    ]
+    if state.current is not None:
+        rows += [
+            ("manifest in force", state.current.manifest.hex()),
+            ("transition", state.transition.hex()),
+            ("mesh CA", state.current.mesh_ca.hex()),
+        ]
+    rows += [
+        (f"Coordinator {short(epoch.key)}", f"opened at {epoch.seq}, {_closed(epoch.closed_at)}")
+        for epoch in state.epochs
+    ]
+    rows += [
+        ("attestations", str(state.attestations)),
+        ("certificates", str(state.certificates)),
+        ("secrets released", str(state.secrets)),
+        ("refusals", str(state.refused)),
+        ("recoveries", str(state.recoveries)),
+    ]
+    return rows
+
+
+def _closed(seq: int | None) -> str:
+    return "open" if seq is None else f"closed at {seq}"
