@@ -52,7 +52,7 @@ class Decisions:
             evidence,
             manifest.reference_values,
             report_data=report_data(Purpose(event.purpose), event.nonce, event.subject),
-            host_data=frozenset({event.policy}),
+            host_data=manifest.policies.keys(),
             now=moment(entry.body.time_ms),
             cache=self._cache,
         )
