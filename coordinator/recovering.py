@@ -46,7 +46,7 @@ def open_seed(message: RecoveryRequest, *, epoch: Epoch, state: State, manifest:
     if owner is None:
         raise NotAShareOwnerError(seen=message.share_owner, wanted=", ".join(sorted(each.hex() for each in owners)))
     key = load_der_public_key(owner)
-    signed = recovery_input(state.origin, statement_sha256, message.size, root, message.sealed)
+    signed = recovery_input(state.origin, statement_sha256, message.size, root, hashlib.sha256(message.sealed).digest())
     if not isinstance(key, rsa.RSAPublicKey) or not verify_recovery(key, message.signature, signed):
         raise NotAShareOwnerError("The recovery's signature is not the share owner's over this seed and this head.")
     try:

@@ -4,12 +4,12 @@ import asyncio
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import version
 
 import msgspec
 import structlog
 from aiohttp import web
 
+from coordinator import __version__
 from coordinator.admission import Gate
 from coordinator.errors import MalformedRequestError, NotFoundError
 from coordinator.metrics import CONTENT_TYPE, Metrics
@@ -37,7 +37,7 @@ class Handlers:
         self._metrics = metrics
         self._timeout_s = settings.limits.body_timeout_s
         self._openapi = msgspec.json.encode(document())
-        self._capabilities = Capabilities(api_versions=(API_VERSION,), version=version("contrast-coordinator"))
+        self._capabilities = Capabilities(api_versions=(API_VERSION,), version=__version__)
         self.listening = False
 
     def table(self) -> Mapping[Route, Handler]:

@@ -1,0 +1,274 @@
+"""The life of a Coordinator, told through its HTTP server: set, issue, update, restart, recover."""
+
+import hashlib
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from coordinator.events import decode_event
+from ledger.checkpoint import epoch_name, open_finished
+from ledger.entry import parse_entry
+from ledger.memory import MemoryStore
+from ledger.note import VerifierKey, ed25519_key
+from ledger.proof import parse_proof, verify
+from manifest.model import Policy
+from tests.support.coordinator import Running, coordinator
+from tests.support.deployment import (
+    SECRET_ID,
+    VAULT_POLICY,
+    WEB_SANS,
+    Deployment,
+    Pod,
+    owner_key,
+    recovery_request,
+)
+from wire.bundle import Bundle, parse_bundle
+from wire.extensions import read_checkpoint, read_companions, read_simulated
+from wire.messages import CertificateResponse, Head, SetManifestResponse
+from wire.problem import RemoteRefusedError
+from wire.routes import Port
+from wire.sealing import hpke_open, secret_check, secret_info
+
+
+async def set_manifest(running: Running, deployment: Deployment | None = None, **how: object) -> SetManifestResponse:
+    deployment = deployment or Deployment()
+    _, statement = await running.statement()
+    assert statement.origin is not None
+    previous = None if statement.transition is None else bytes.fromhex(statement.transition)
+    async with running.client() as client:
+        return await client.set_manifest(deployment.request(statement.origin, previous, **how))  # type: ignore[arg-type]
+
+
+async def certificate(running: Running, pod: Pod, **changes: object) -> CertificateResponse:
+    async with running.client(Port.MESH) as client:
+        challenge = await client.challenge()
+        return await client.certificate(pod.request(challenge.nonce, **changes))
+
+
+def open_secret(answer: CertificateResponse, pod: Pod, origin: str) -> bytes:
+    assert answer.sealed is not None
+    (sealed,) = answer.sealed
+    assert sealed.id == SECRET_ID
+    return hpke_open(sealed.data, pod.hpke, secret_info(origin, hashlib.sha256(answer.bundle).digest()))
+
+
+async def recover(running: Running, shares: SetManifestResponse) -> None:
+    raw, statement = await running.statement()
+    there = statement.unverified
+    assert there is not None
+    request = recovery_request(
+        shares.seed_shares[0].sealed,
+        origin=there.origin,
+        hpke_public=bytes.fromhex(statement.hpke_public_key),
+        statement=raw,
+        size=there.size,
+        root=bytes.fromhex(there.root),
+    )
+    async with running.client() as client:
+        answer = await client.recover(request)
+        assert answer == await client.recover(request)
+        assert answer.root_ca == shares.root_ca
+
+
+def check_bundle(answer: CertificateResponse, pod: Pod, running: Running) -> Bundle:
+    """Everything a workload can check about its answer."""
+    bundle = parse_bundle(answer.bundle)
+    leaf, middle, mesh, root = (
+        x509.load_der_x509_certificate(der)
+        for der in (bundle.leaf, bundle.intermediate, bundle.mesh_ca, bundle.root_ca)
+    )
+    leaf.verify_directly_issued_by(mesh)
+    leaf.verify_directly_issued_by(middle)
+    middle.verify_directly_issued_by(root)
+    assert leaf.public_key() == pod.key.public_key()
+    assert read_companions(leaf).root_ca == hashlib.sha256(bundle.root_ca).digest()
+    assert read_simulated(leaf)
+    origin = running.service.state.origin
+    assert read_checkpoint(leaf).origin == origin
+    proof = parse_proof(bundle.receipt)
+    entry = parse_entry(proof.extra, proof.index)
+    keys = [ed25519_key(epoch_name(origin), epoch.key) for epoch in running.service.state.epochs]
+    verify(proof, entry.leaf_hash, ledger_key=ledger_key(running), epoch_keys=keys)
+    assert entry.body.type == "certificate.issued"
+    return bundle
+
+
+def ledger_key(running: Running) -> VerifierKey:
+    return VerifierKey.parse(running.service.state.verifier_keys[0])
+
+
+def types(running: Running) -> list[str]:
+    ledger = running.service.ledger
+    return [ledger.entry(seq).body.type for seq in range(ledger.size)]
+
+
+async def test_the_first_set_creates_the_ledger_and_certificates_follow() -> None:
+    """The main job."""
+    async with coordinator() as running:
+        _, before = await running.statement()
+        assert before.state == "empty"
+        answer = await set_manifest(running)
+        assert types(running) == ["ledger.created", "epoch.opened", "manifest.set"]
+        assert answer.generation == 1
+        assert len(answer.seed_shares) == 1
+        _, after = await running.statement()
+        assert (after.state, after.origin, after.generation) == ("active", before.origin, 1)
+        pod = Pod()
+        bundle = check_bundle(await certificate(running, pod), pod, running)
+        leaf = x509.load_der_x509_certificate(bundle.leaf)
+        sans = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        assert [str(name.value) for name in sans] == list(WEB_SANS)
+        assert bundle.root_ca == answer.root_ca
+        assert types(running)[3:] == ["attestation.accepted", "certificate.issued"]
+        checkpoint = open_finished(
+            answer.checkpoint.encode(),
+            ledger_key=ledger_key(running),
+            epoch_keys=[ed25519_key(epoch_name(running.service.state.origin), running.epoch.public)],
+        )
+        assert checkpoint.size == 3
+
+
+@pytest.mark.parametrize("curve", [ec.SECP256R1(), ec.SECP384R1()], ids=["p256", "p384"])
+async def test_both_leaf_curves_are_issued(curve: ec.EllipticCurve) -> None:
+    async with coordinator() as running:
+        await set_manifest(running)
+        pod = Pod(curve=curve)
+        check_bundle(await certificate(running, pod), pod, running)
+
+
+async def test_the_same_request_gets_the_same_certificate_and_writes_nothing() -> None:
+    """A lost answer would cost a pod its nonce, or an attacker could fill the ledger by repeating."""
+    async with coordinator() as running:
+        await set_manifest(running)
+        pod = Pod(VAULT_POLICY)
+        async with running.client(Port.MESH) as client:
+            request = pod.request((await client.challenge()).nonce)
+            first = await client.certificate(request)
+            size = running.service.ledger.size
+            running.clock.offset_ms += 3_600_000  # The challenge is long expired, the memory of two minutes empty.
+            running.service._recent._seqs.clear()
+            again = await client.certificate(request)
+        assert parse_bundle(again.bundle).leaf == parse_bundle(first.bundle).leaf
+        assert running.service.ledger.size == size
+        origin = running.service.state.origin
+        assert open_secret(first, pod, origin) == open_secret(again, pod, origin)
+        check_bundle(again, pod, running)
+
+
+async def test_a_set_of_what_is_in_force_gets_the_recorded_answer() -> None:
+    """A lost answer would lose the seed shares for ever."""
+    async with coordinator() as running:
+        _, statement = await running.statement()
+        assert statement.origin is not None
+        request = Deployment().request(statement.origin)
+        async with running.client() as client:
+            first = await client.set_manifest(request)
+            assert await client.set_manifest(request) == first
+            later = Deployment().request(statement.origin, bytes.fromhex(first.transition))
+            assert await client.set_manifest(later) == first
+        assert running.service.ledger.size == 3
+
+
+async def test_an_update_has_a_new_mesh_ca_and_the_old_root() -> None:
+    """Trusting mesh-root.pem means trusting one manifest."""
+    async with coordinator() as running:
+        first = await set_manifest(running)
+        vault = Pod(VAULT_POLICY)
+        before = await certificate(running, vault)
+        second = await set_manifest(running, Deployment().with_policy(b"# new", Policy(sans=("new",))))
+        assert second.generation == 2
+        assert second.root_ca == first.root_ca
+        assert second.mesh_ca != first.mesh_ca
+        assert second.seed_shares == first.seed_shares
+        pod = Pod(b"# new")
+        bundle = check_bundle(await certificate(running, pod), pod, running)
+        assert bundle.mesh_ca == second.mesh_ca
+        after = await certificate(running, vault)
+        origin = running.service.state.origin
+        secret = open_secret(before, vault, origin)
+        assert secret == open_secret(after, vault, origin)
+        leaf = x509.load_der_x509_certificate(parse_bundle(after.bundle).leaf)
+        assert read_companions(leaf).secrets == {SECRET_ID: secret_check(secret)}
+        async with running.client() as client:
+            history = (await client.manifests()).manifests
+        assert [each.generation for each in history] == [1, 2]
+        assert history[1].previous == history[0].transition == first.transition
+
+
+async def test_after_a_restart_the_seed_share_brings_everything_back() -> None:
+    """A Coordinator without seed writes nothing, and with it goes on where it stopped."""
+    store = MemoryStore()
+    vault = Pod(VAULT_POLICY)
+    async with coordinator(store) as running:
+        first = await set_manifest(running)
+        origin = running.service.state.origin
+        secret = open_secret(await certificate(running, vault), vault, origin)
+        size = running.service.ledger.size
+    async with coordinator(store) as running:
+        _, statement = await running.statement()
+        assert statement.state == "recovery"
+        assert statement.origin is statement.checkpoint is None
+        assert statement.unverified is not None
+        assert (statement.unverified.origin, statement.unverified.size) == (origin, size)
+        async with running.client(Port.MESH) as client:
+            with pytest.raises(RemoteRefusedError) as refused:
+                await client.challenge()
+            assert refused.value.code == "needs_recovery"
+        async with running.client() as client:
+            assert len(await client.ledger_file(f"tile/entries/000.p/{size}")) > 0
+            assert len((await client.manifests()).manifests) == 1
+        assert running.service.ledger.size == size
+        await recover(running, first)
+        assert types(running)[size:] == ["epoch.opened", "ledger.recovered"]
+        answer = await certificate(running, vault)
+        check_bundle(answer, vault, running)
+        assert open_secret(answer, vault, origin) == secret
+        assert parse_bundle(answer.bundle).mesh_ca == first.mesh_ca
+    async with coordinator(store) as running:  # And once more: what a recovery wrote replays.
+        await recover(running, first)
+        assert running.service.state.recoveries == 2
+        second = await set_manifest(running, Deployment().with_policy(b"# new", Policy(sans=("new",))))
+        assert second.generation == 2
+
+
+async def test_refusals_are_recorded_once_and_replay() -> None:
+    """An attacker could grow the ledger otherwise."""
+    store = MemoryStore()
+    async with coordinator(store) as running:
+        await set_manifest(running)
+        for _ in range(5):
+            with pytest.raises(RemoteRefusedError):
+                await certificate(running, Pod(b"# unknown"))
+        async with running.client(Port.MESH) as client:
+            await client.challenge()
+        entry = running.service.ledger.entry(3)
+        event, _ = decode_event(entry)
+        assert event.type == "attestation.refused"
+        assert types(running) == ["ledger.created", "epoch.opened", "manifest.set", "attestation.refused"]
+    async with coordinator(store) as running:
+        assert running.service.phase == "recovery"
+
+
+async def test_a_consistency_proof_leads_from_the_head_that_a_client_knows() -> None:
+    async with coordinator() as running:
+        await set_manifest(running)
+        ledger = running.service.ledger
+        head = Head(size=ledger.size, root=ledger.root.hex())
+        answer = await certificate(running, Pod(), known_head=head)
+        assert answer.consistency is not None
+        with pytest.raises(RemoteRefusedError) as refused:
+            await certificate(running, Pod(), known_head=Head(size=10**6, root=ledger.root.hex()))
+        assert refused.value.code == "head_mismatch"
+
+
+async def test_owner_keys_decide_who_sets() -> None:
+    new = Deployment().with_policy(b"# new", Policy(sans=("new",)))
+    async with coordinator() as running:
+        await set_manifest(running)
+        size = running.service.ledger.size
+        for signers, code in (((owner_key("stranger"),), "not_an_owner"), ((), "not_an_owner")):
+            with pytest.raises(RemoteRefusedError) as refused:
+                await set_manifest(running, new, signers=signers)
+            assert refused.value.code == code
+        assert running.service.ledger.size == size
