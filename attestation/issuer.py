@@ -1,0 +1,82 @@
+"""Where a guest gets evidence about itself: the real secure processor, else a simulated one that somebody named."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final, Protocol
+
+from attestation.errors import NoSecureProcessorError, SimulatedBesideRealError
+from attestation.evidence import Evidence, Kind
+from attestation.simulated.socket import request_evidence
+from attestation.tsm import TsmIssuer
+
+VARIABLE: Final = "CONTRAST_SIMULATED_PROCESSOR"
+TSM_ROOT: Final = Path("/sys/kernel/config/tsm/report")
+_DEVICES: Final = ("sev-guest", "tdx_guest")
+
+
+class Issuer(Protocol):
+    """Something that gives evidence about the guest that this process runs in."""
+
+    @property
+    def kind(self) -> Kind:
+        """What kind of evidence it gives."""
+
+    async def issue(self, report_data: bytes) -> Evidence:
+        """Evidence that carries *report_data* (64 bytes), with everything it takes to judge it.
+
+        Raises:
+            IssueError: the processor did not answer, or not completely; the message says what to do.
+        """
+
+
+class SimulatedIssuer:
+    """The simulated processor behind a Unix socket."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    @property
+    def kind(self) -> Kind:
+        """Simulated, and never anything else."""
+        return Kind.SIMULATED
+
+    async def issue(self, report_data: bytes) -> Evidence:
+        """See :class:`Issuer`."""
+        return await request_evidence(self._path, report_data)
+
+
+def find_issuer(environ: Mapping[str, str], *, tsm_root: Path = TSM_ROOT, dev: Path = Path("/dev")) -> Issuer:
+    """The issuer of this guest.
+
+    Args:
+        environ: where ``CONTRAST_SIMULATED_PROCESSOR`` may name the socket of a simulated processor.
+        tsm_root: the kernel's report directory in configfs.
+        dev: where device nodes are.
+
+    Raises:
+        SimulatedBesideRealError: a simulated processor is named on real hardware.
+        NoSecureProcessorError: there is none at all, or the kernel offers it by no interface that we speak.
+    """
+    simulated = environ.get(VARIABLE, "")
+    devices = [dev / name for name in _DEVICES if (dev / name).exists()]
+    has_tsm = tsm_root.is_dir()
+    if has_tsm or devices:
+        real = tsm_root if has_tsm else devices[0]
+        if simulated:
+            raise SimulatedBesideRealError(
+                f"this machine has a real secure processor ({real}) and {VARIABLE} names a simulated one; "
+                f"unset {VARIABLE}: simulated evidence is never used where real evidence exists"
+            )
+        if not has_tsm:
+            raise NoSecureProcessorError(
+                f"{real} exists, but the kernel's report interface {tsm_root} does not: mount configfs "
+                "(`mount -t configfs none /sys/kernel/config`) on a kernel of 6.7 or later"
+            )
+        return TsmIssuer(tsm_root)
+    if simulated:
+        return SimulatedIssuer(Path(simulated))
+    raise NoSecureProcessorError(
+        f"no secure processor here: no {tsm_root}, no {', no '.join(str(dev / name) for name in _DEVICES)}. "
+        "Run this in a confidential guest, or, for development, in a simulated one (`contrast dev guest`), which sets "
+        f"{VARIABLE}"
+    )
