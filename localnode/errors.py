@@ -25,6 +25,12 @@ class PolicyMissingError(LocalNodeError):
     code = "policy_missing"
 
 
+class GuestError(LocalNodeError):
+    """A simulated guest cannot be launched."""
+
+    code = "guest_failed"
+
+
 class DeniedError(LocalNodeError):
     """The pod's own policy does not allow what the pod's YAML asks for."""
 

@@ -41,10 +41,10 @@ class Status:
         return f"{self.subject:<24} {self.phase:<12} {self.address:<15} {self.detail}".rstrip()
 
     def json(self) -> str:
-        """One line of JSON, with sorted keys."""
+        """One line of JSON, without spaces: `grep` and `awk` may rely on it."""
         return json.dumps(
             {"subject": self.subject, "phase": self.phase.value, "detail": self.detail, "address": self.address},
-            sort_keys=True,
+            separators=(",", ":"),
             ensure_ascii=False,
         )
 

@@ -50,7 +50,7 @@ class Mesh:
         )
         (directory / "mesh-root.pem").write_bytes(self.pem)
         if secret is not None:
-            (directory / "workload-secret-seed").write_bytes(secret)
+            (directory / "workload-secret").write_text(secret.hex() + "\n")
         return directory
 
 

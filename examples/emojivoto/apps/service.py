@@ -178,7 +178,7 @@ class _Server(ThreadingHTTPServer):
         finally:
             self._places.release()
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002  the base class names them
         log("failed", peer=client_address[0], error=repr(sys.exception()))
 
     def finish_request(self, request: Any, client_address: Any) -> None:

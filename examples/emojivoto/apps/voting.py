@@ -59,8 +59,8 @@ class Counts:
 
 def workload_secret() -> bytes | None:
     """The secret that the Initializer left beside the key, if the manifest names one for this pod."""
-    path = tls_directory() / os.environ.get("WORKLOAD_SECRET_FILE", "workload-secret-seed")
-    return path.read_bytes() if path.exists() else None
+    path = tls_directory() / "workload-secret"
+    return bytes.fromhex(path.read_text(encoding="ascii")) if path.exists() else None
 
 
 def main() -> None:
