@@ -10,6 +10,7 @@ from k8s.scalars import ScalarError, resolve
 _PLAIN: Final = re.compile(r"[A-Za-z0-9/_.](?:[A-Za-z0-9/_.@+=-]|:(?=[A-Za-z0-9/_.@+=-]))*")
 _FLOW_PLAIN: Final = re.compile(r"[A-Za-z0-9/_.][A-Za-z0-9/_.-]*")
 _SINGLE: Final = re.compile(r"[\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd]*")
+_NUMBERLIKE: Final = re.compile(r"[-+.]?[0-9][0-9a-fA-F_:.+\-oOxXtTzZ]*")  # 12:30 and dates: not text to every parser
 _STEP: Final = 2
 
 
@@ -71,6 +72,8 @@ def entry(key: str, value: Data, *, indentless: bool) -> list[str]:
 
 
 def _stays_text(value: str) -> bool:
+    if _NUMBERLIKE.fullmatch(value):
+        return False
     try:
         return resolve(value, tag=None, plain=True) == value
     except ScalarError:

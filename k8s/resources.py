@@ -348,7 +348,9 @@ class _Reader:
             self.inputs.append(resource)
 
     def wrong(self, resource: Resource, path: Path, wanted: str) -> None:
-        self.problems.append(resource.problem(path, f"{_say(resource.get(*path))} where {wanted} is wanted"))
+        value = resource.get(*path)
+        hint = ": put it in quotes" if wanted == "a text" and isinstance(value, int | float) else ""
+        self.problems.append(resource.problem(path, f"{_say(value)} where {wanted} is wanted{hint}"))
 
     def check_metadata(self, resource: Resource) -> None:
         if not isinstance(resource.get("metadata"), dict):
@@ -357,7 +359,7 @@ class _Reader:
         for name in ("name", "namespace", "generateName"):
             value = resource.get("metadata", name)
             if value is not None and not isinstance(value, str):
-                self.wrong(resource, ("metadata", name), "a text (put it in quotes)")
+                self.wrong(resource, ("metadata", name), "a text")
         if not resource.name:
             self.problems.append(resource.problem(("metadata", "name"), f"this {resource.kind} has no name"))
 
@@ -422,7 +424,7 @@ class _Reader:
             return {}
         for key, text in value.items():
             if not isinstance(text, str):
-                self.wrong(resource, (*path, key), "a text (put it in quotes)")
+                self.wrong(resource, (*path, key), "a text")
         return {key: text for key, text in value.items() if isinstance(text, str)}
 
     def check_pod(self, resource: Resource, path: Path) -> None:
@@ -431,7 +433,7 @@ class _Reader:
             self.wrong(resource, (*path[:-1], "metadata"), "a mapping")
         runtime_class = resource.get(*path, "runtimeClassName")
         if runtime_class is not None and not isinstance(runtime_class, str):
-            self.wrong(resource, (*path, "runtimeClassName"), "a text (put it in quotes)")
+            self.wrong(resource, (*path, "runtimeClassName"), "a text")
         if not resource.items(*path, "containers"):
             self.problems.append(resource.problem((*path, "containers"), "a pod has at least one container"))
         for name in ("containers", "initContainers", "volumes"):
