@@ -28,6 +28,7 @@ from localnode.setup import DevPlatform, load_platform
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 USER_PORT: Final = 1313
 MESH_PORT: Final = 7777
+_GRACE: Final = 10.0  # seconds
 _PORTS: Final = (
     ("user_port", "--user-port", "CONTRAST_USER_PORT", USER_PORT),
     ("mesh_port", "--mesh-port", "CONTRAST_MESH_PORT", MESH_PORT),
@@ -100,13 +101,13 @@ async def run_in_guest(
                 "CONTRAST_BIND": address,
             }
             launch = child.Launch(program=program, arguments=tuple(command[1:]), environment=environment)
-            process = await child.start(launch)
-            if plan.workload.is_coordinator:
+            async with _running(launch) as process:
+                if not plan.workload.is_coordinator:
+                    return child.exit_code(await process.wait())
                 _record(folder, process, address, command, environ)
-            try:
-                return await _wait(process)
-            finally:
-                if plan.workload.is_coordinator:
+                try:
+                    return child.exit_code(await process.wait())
+                finally:
                     folder.coordinator_file.unlink(missing_ok=True)
 
 
@@ -132,18 +133,32 @@ def short_folder() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-async def _wait(process: asyncio.subprocess.Process) -> int:
+@asynccontextmanager
+async def _running(launch: child.Launch) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Start it, with every signal that we get from now on going to it; it does not outlive the block."""
+    started: list[asyncio.subprocess.Process] = []
+    early: list[signal.Signals] = []
+
     def deliver(number: signal.Signals) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            process.send_signal(number)
+        if not started:
+            early.append(number)
+        for process in started:
+            with contextlib.suppress(ProcessLookupError):
+                process.send_signal(number)
 
     child.forward_signals(deliver, SIGNALS)
     try:
-        return child.exit_code(await process.wait())
+        process = await child.start(launch)
+        started.append(process)
+        for number in early:
+            deliver(number)
+        try:
+            yield process
+        finally:
+            if process.returncode is None:
+                await child.end(process, grace=_GRACE)
     finally:
         child.restore_signals(SIGNALS)
-        if process.returncode is None:  # we are cancelled: the program does not outlive its guest
-            await child.end(process, grace=10)
 
 
 def _record(
