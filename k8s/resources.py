@@ -379,12 +379,9 @@ class _Reader:
             self.wrong(resource, spec_path, "a pod spec")
             return None
         self.check_pod(resource, spec_path)
-        own = {
-            key: value
-            for key, value in self.annotations(resource, ("metadata", "annotations")).items()
-            if key.startswith(ANNOTATION_PREFIX)
-        }
         pods = self.annotations(resource, (*template, "metadata", "annotations"))
+        objects = self.annotations(resource, ("metadata", "annotations")) if template else pods
+        own = {key: value for key, value in objects.items() if key.startswith(ANNOTATION_PREFIX)}
         for key in own.keys() & pods.keys():
             if own[key] != pods[key]:
                 self.problems.append(
