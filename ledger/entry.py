@@ -138,9 +138,7 @@ def parse_raw(raw: bytes, seq: int | None) -> tuple[Fields, bytes, bytes]:
     except CodecError as error:
         raise LedgerContentError(seq, error.reason) from error
     if seq is not None and checked[2] != seq:
-        raise LedgerContentError(
-            seq, f"the record found here says that it is entry {checked[2]}: moved, or one is missing"
-        )
+        raise LedgerContentError(seq, f"the record found here is entry {checked[2]}: it was moved, or one is missing")
     return checked, body_raw, signature
 
 
