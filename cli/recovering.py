@@ -109,7 +109,7 @@ def sealed_request(
     hashed, root = hashlib.sha256(statement_raw).digest(), bytes.fromhex(unverified.root)
     info = seed_info(unverified.origin, hashed, unverified.size, root)
     sealed = hpke_seal(seed.pack(), bytes.fromhex(statement.hpke_public_key), info)
-    message = recovery_input(unverified.origin, hashed, unverified.size, root, sealed)
+    message = recovery_input(unverified.origin, hashed, unverified.size, root, hashlib.sha256(sealed).digest())
     return RecoveryRequest(
         sealed=sealed,
         statement=hashed.hex(),

@@ -1,0 +1,186 @@
+"""What `generate` changes in the YAML, decided before anything is written; it reads images and writes nothing.
+
+Everything that can be wrong is collected, so that a person sees all faults of all files at once.
+"""
+
+import base64
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from cli.deployment import annotated_policy, subject, where
+from cli.entries import Subject
+from cli.errors import CliError, RefusedError
+from cli.workspace import FileChange
+from images.errors import ImageError
+from images.layout import ImageStore
+from images.reference import ImageReference, parse_reference
+from k8s.edits import Edit, SetValue
+from k8s.inject import INITIALIZER, InjectionSettings, coordinator_host, injected_pod, injection_edits
+from k8s.nodes import Data
+from k8s.problems import ResourceError
+from k8s.resources import ResourceSet, Workload
+from manifest.errors import ManifestError
+from policy.errors import UnsupportedError
+
+OURS: Final = "contrast.invalid/contrast/"  # Images of this system are pinned by generate; all others by their author.
+
+# The policy of a workload whose pod spec, after injection, is given.
+PolicyMaker = Callable[[Workload, Mapping[str, Data]], bytes]
+
+
+@dataclass(slots=True)
+class Faults:
+    """Everything that was found wrong."""
+
+    lines: list[str] = field(default_factory=list)
+
+    @contextmanager
+    def collect(self, place: str = "") -> Iterator[None]:
+        """Go on after a fault in the block, remembering it; *place* is put before what names no file itself."""
+        try:
+            yield
+        except (ResourceError, UnsupportedError, ManifestError) as error:
+            self._add(str(error))
+        except ImageError as error:
+            self._add(f"{place}: {error}" if place else str(error))
+        except CliError as error:
+            self._add(str(error))
+            self.lines += error.details
+
+    def raise_if_any(self) -> None:
+        """End the command if something is wrong.
+
+        Raises:
+            RefusedError: with every fault.
+        """
+        if self.lines:
+            found = tuple(dict.fromkeys(self.lines))
+            raise RefusedError(f"{len(found)} fault{'s' if len(found) > 1 else ''}; nothing was written", details=found)
+
+    def _add(self, text: str) -> None:
+        self.lines += text.splitlines()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class YamlPlan:
+    """The changes of YAML files, the confidential pods in them, and what a person should know."""
+
+    changes: tuple[FileChange, ...]
+    subjects: tuple[Subject, ...]
+    policies: Mapping[bytes, bytes]
+    notes: tuple[str, ...]
+
+
+def plan_yaml(
+    resources: ResourceSet, images: ImageStore, initializer: str, policy_of: PolicyMaker, faults: Faults
+) -> YamlPlan:
+    """Decide what changes in the files of *resources*.
+
+    Args:
+        resources: all of the deployment.
+        images: where images are looked up.
+        initializer: the Initializer's image, pinned.
+        policy_of: computes policies.
+        faults: takes what is wrong.
+    """
+    settings = InjectionSettings(initializer_image=initializer, coordinator_host=coordinator_host(resources))
+    edits: dict[str, list[Edit]] = {}
+    subjects: list[Subject] = []
+    policies: dict[bytes, bytes] = {}
+    notes: list[str] = []
+    for workload in resources.confidential:
+        with faults.collect(where(workload)):
+            pinned = _pins(workload, images, notes)
+            pod = _with_pins(injected_pod(workload, settings), pinned)
+            text = policy_of(workload, pod)
+            digest = hashlib.sha256(text).digest()
+            old = annotated_policy(workload)
+            before = None if old is None else hashlib.sha256(old).digest()
+            policies[digest] = text
+            subjects.append(subject(workload, resources, policy=digest, before=before))
+            edits.setdefault(workload.file.path, []).extend(
+                (
+                    *injection_edits(workload, settings, base64.b64encode(text).decode()),
+                    *(
+                        SetValue(
+                            document=workload.document, path=(*workload.path, *workload.pod_path, *path), value=image
+                        )
+                        for path, image in pinned.items()
+                    ),
+                )
+            )
+    changes = []
+    for file in resources.files:
+        with faults.collect(file.path):
+            after = file.apply(edits.get(file.path, []))
+            if after != file.raw:
+                changes.append(FileChange(path=Path(file.path), before=file.raw, after=after))
+    return YamlPlan(changes=tuple(changes), subjects=tuple(subjects), policies=policies, notes=tuple(notes))
+
+
+def check_pods(resources: ResourceSet, names: Sequence[Path]) -> None:
+    """Demand that there is something to do, and a Coordinator among it.
+
+    Raises:
+        RefusedError: there is not.
+    """
+    shown = ", ".join(str(name) for name in names)
+    if not resources.confidential:
+        raise RefusedError(
+            f"{shown}: no pod has a runtimeClassName that begins with contrast-cc, so none is confidential"
+        )
+    if not resources.coordinators:
+        raise RefusedError(
+            f"{shown}: no confidential pod is annotated contrast.edgeless.systems/pod-role: coordinator; "
+            "without a Coordinator nobody gets a certificate: add k8s/coordinator.yml"
+        )
+
+
+def pinned_image(images: ImageStore, reference: str) -> str:
+    """Return *reference* with the digest of the image that the layouts hold under it.
+
+    Raises:
+        ImageError: none holds it, or it is unusable.
+    """
+    parsed = parse_reference(reference)
+    _, image = images.find(parsed)
+    named = ImageReference(registry=parsed.registry, repository=parsed.repository, tag=parsed.tag, digest=image.digest)
+    return str(named)
+
+
+def _pins(workload: Workload, images: ImageStore, notes: list[str]) -> dict[tuple[str | int, ...], str]:
+    """Return by path the images of ours that get a digest, or the digest of the build that is there now."""
+    found: dict[tuple[str | int, ...], str] = {}
+    for kind in ("initContainers", "containers"):
+        for index, container in enumerate(workload.items(*workload.pod_path, kind)):
+            image = container.get("image")
+            if not isinstance(image, str) or not image.startswith(OURS) or container.get("name") == INITIALIZER:
+                continue
+            parsed = parse_reference(image)
+            unpinned = ImageReference(
+                registry=parsed.registry, repository=parsed.repository, tag=parsed.tag, digest=None
+            )
+            pinned = pinned_image(images, str(unpinned))
+            if pinned != image:
+                found[kind, index, "image"] = pinned
+                line = workload.pod_line(kind, index, "image")
+                notes.append(f"{workload.file.path}:{line}: the image of {workload} is {pinned}")
+    return found
+
+
+def _with_pins(pod: dict[str, Data], pinned: Mapping[tuple[str | int, ...], str]) -> dict[str, Data]:
+    """Return the pod after injection with the pinned images, each found again by the image that it had."""
+    if not pinned:
+        return pod
+    images = {str(parse_reference(image).name): image for image in pinned.values()}
+    for kind in ("initContainers", "containers"):
+        containers = pod.get(kind)
+        for container in containers if isinstance(containers, list) else []:
+            image = container.get("image") if isinstance(container, dict) else None
+            if isinstance(container, dict) and isinstance(image, str) and image.startswith(OURS):
+                container["image"] = images.get(parse_reference(image).name, image)
+    return pod

@@ -1,0 +1,1 @@
+"""Computing policies for `generate`: the settings of a run, applied to one pod after the other."""
