@@ -26,7 +26,7 @@ PLATFORMS: list[tuple[ProductName, EndorsementKind]] = [
 ]
 
 
-@pytest.mark.parametrize(("product", "endorsement"), PLATFORMS, ids=lambda value: str(value))
+@pytest.mark.parametrize(("product", "endorsement"), PLATFORMS, ids=str)
 @pytest.mark.parametrize("version", [2, 3, 4, 5])
 def test_every_product_and_version_is_accepted(
     product: ProductName, endorsement: EndorsementKind, version: int
