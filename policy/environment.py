@@ -1,0 +1,188 @@
+"""The environment of a container as kubelet and runtime put it together, from the objects of this run alone."""
+
+import re
+from collections.abc import Mapping
+
+from images.config import ImageConfig
+from k8s.problems import Path, ResourceError
+from k8s.resources import POLICY, Resource, config_map_data, secret_data
+from policy.fields import ENV, ENV_FROM, VALUE_FROM, check_fields
+from policy.reader import Reader, Table
+from policy.settings import Settings
+from policy.text import Hole, Text, expand
+
+_DEFAULT_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_FIELDS: Mapping[str, Hole] = {
+    "metadata.name": Hole.POD_NAME,
+    "metadata.uid": Hole.POD_UID,
+    "status.podIP": Hole.POD_IP,
+    "status.podIPs": Hole.POD_IPS,
+    "status.hostIP": Hole.HOST_IP,
+    "status.hostIPs": Hole.HOST_IPS,
+    "spec.nodeName": Hole.NODE_NAME,
+}
+_KEYED = re.compile(r"metadata\.(labels|annotations)\['([^']*)'\]")
+_ENV_NAME = re.compile(r"[ -<>-~]+")  # Printable ASCII without '='.
+
+
+def service_variables() -> dict[str, Text]:
+    """The variables that the kubelet adds to every container, for the API server's Service."""
+    address = Text.of("tcp://", Hole.API_HOST, ":", Hole.API_PORT)
+    port = Text.of(Hole.API_PORT)
+    return {
+        "KUBERNETES_SERVICE_HOST": Text.of(Hole.API_HOST),
+        "KUBERNETES_SERVICE_PORT": port,
+        "KUBERNETES_SERVICE_PORT_HTTPS": port,
+        "KUBERNETES_PORT": address,
+        "KUBERNETES_PORT_443_TCP": address,
+        "KUBERNETES_PORT_443_TCP_PROTO": Text.of("tcp"),
+        "KUBERNETES_PORT_443_TCP_PORT": port,
+        "KUBERNETES_PORT_443_TCP_ADDR": Text.of(Hole.API_HOST),
+    }
+
+
+def image_environment(image: ImageConfig) -> dict[str, Text]:
+    """The image's own variables; the runtime's PATH where it has none at all."""
+    return {
+        name: Text.of(value) for name, _, value in (entry.partition("=") for entry in image.env or (_DEFAULT_PATH,))
+    }
+
+
+class EnvironmentReader:
+    """Reads ``env`` and ``envFrom`` of the containers of one pod."""
+
+    def __init__(self, reader: Reader, namespace: Text, hostname: Text, settings: Settings) -> None:
+        self._reader, self._settings = reader, settings
+        self._namespace, self._hostname = namespace, hostname
+
+    def read(
+        self, container: Table, path: Path, image: ImageConfig, *, tty: bool
+    ) -> tuple[dict[str, Text], dict[str, Text]]:
+        """The whole environment, and the part of it that ``$(NAME)`` in arguments can name."""
+        services = service_variables() if self._settings.kubernetes_service else {}
+        known: dict[str, Text] = {}
+        for place, source in self._reader.items(container, "envFrom", path):
+            known.update(self._from(source, place))
+        for place, variable in self._reader.items(container, "env", path):
+            name = self._name(variable, place)
+            if name is not None and (value := self._value(variable, place, {**services, **known})) is not None:
+                known[name] = value
+        usable = {**services, **known}
+        whole = {**image_environment(image), "HOSTNAME": self._hostname}
+        if tty:
+            whole["TERM"] = Text.of("xterm")
+        return {**whole, **usable}, usable
+
+    def _name(self, variable: Table, path: Path) -> str | None:
+        check_fields(self._reader, variable, ENV, path)
+        name = self._reader.text(variable, "name", path)
+        if name is None or not _ENV_NAME.fullmatch(name):
+            self._reader.refuse(path, f"{name!r} is no name of a variable", "write printable characters without '='")
+            return None
+        return name
+
+    def _value(self, variable: Table, path: Path, known: Mapping[str, Text]) -> Text | None:
+        if variable.get("valueFrom") is None:
+            value = self._reader.text(variable, "value", path) or ""
+            if "\0" in value:
+                self._reader.refuse((*path, "value"), "a zero byte ends a variable", "remove it")
+                return None
+            return expand(value, known.get)
+        source = self._reader.table(variable, "valueFrom", path)
+        here = (*path, "valueFrom")
+        check_fields(self._reader, source, VALUE_FROM, here)
+        given = [name for name in source if source[name] is not None and name in VALUE_FROM.handled]
+        if len(given) != 1 or variable.get("value"):
+            self._reader.refuse(here, "a variable has exactly one source", "write value or one kind of valueFrom")
+            return None
+        reference = self._reader.table(source, given[0], here)
+        return self._referenced(given[0], reference, (*here, given[0]))
+
+    def _referenced(self, kind: str, reference: Table, path: Path) -> Text | None:
+        if kind == "fieldRef":
+            return self._field(self._reader.text(reference, "fieldPath", path) or "", (*path, "fieldPath"))
+        if kind == "resourceFieldRef":
+            return Text.of(Hole.RESOURCE)
+        values = self._object(kind.removesuffix("KeyRef"), reference, path)
+        key = self._reader.text(reference, "key", path) or ""
+        if values is None:
+            return None
+        if key not in values:
+            self._reader.refuse((*path, "key"), f"{key!r} is no key there", "write one of its keys")
+            return None
+        return Text.of(values[key])
+
+    def _from(self, source: Table, path: Path) -> dict[str, Text]:
+        check_fields(self._reader, source, ENV_FROM, path)
+        prefix = self._reader.text(source, "prefix", path) or ""
+        values: dict[str, Text] = {}
+        for kind in ("configMap", "secret"):
+            if source.get(kind + "Ref") is not None:
+                reference = self._reader.table(source, kind + "Ref", path)
+                found = self._object(kind, reference, (*path, kind + "Ref")) or {}
+                for key, value in sorted(found.items()):
+                    if _ENV_NAME.fullmatch(prefix + key):
+                        values[prefix + key] = Text.of(value)
+                    else:
+                        self._reader.refuse(path, f"key {key!r} is no name of a variable", "rename the key")
+        return values
+
+    def _object(self, kind: str, reference: Table, path: Path) -> Mapping[str, str] | None:
+        """The texts of the ConfigMap or Secret that *reference* names."""
+        name = self._reader.text(reference, "name", path) or ""
+        if kind == "secret" and not self._settings.publish_secret_values:
+            self._reader.refuse(
+                path,
+                f"the value of Secret {name!r} would stand in the policy, which the host and every auditor can read",
+                "give the pod a workload secret, or pass --publish-secret-values if it is none",
+            )
+            return None
+        if self._reader.flag(reference, "optional", path):
+            self._reader.refuse(
+                (*path, "optional"), "whether the object exists is the host's choice", "remove optional"
+            )
+            return None
+        resources = self._reader.resources
+        listed = () if resources is None else resources.secrets if kind == "secret" else resources.config_maps
+        found = self._find(listed, name)
+        shown = "Secret" if kind == "secret" else "ConfigMap"
+        if found is None:
+            self._reader.refuse(path, f"{shown} {name!r} is in none of the files", "pass the file that defines it")
+            return None
+        try:
+            if kind == "configMap":
+                return config_map_data(found)
+            return {key: value.decode() for key, value in secret_data(found).items()}
+        except ResourceError as error:
+            self._reader.refuse(path, f"{shown} {name!r} is malformed: {error.problems[0].message}", "correct it")
+        except UnicodeDecodeError:
+            self._reader.refuse(path, f"Secret {name!r} holds a value that is no text", "mount it as a volume")
+        return None
+
+    def _find(self, listed: tuple[Resource, ...], name: str) -> Resource | None:
+        namespace = self._reader.workload.namespace
+        return next((found for found in listed if found.name == name and found.namespace == namespace), None)
+
+    def _field(self, name: str, path: Path) -> Text | None:
+        if name == "metadata.namespace":
+            return self._namespace
+        if name == "spec.serviceAccountName":
+            pod = self._reader.pod
+            return Text.of(str(pod.get("serviceAccountName") or pod.get("serviceAccount") or "default"))
+        if (hole := _FIELDS.get(name)) is not None:
+            return Text.of(hole)
+        if (keyed := _KEYED.fullmatch(name)) is not None:
+            values = self._reader.workload.pod_metadata.get(keyed.group(1))
+            value = values.get(keyed.group(2)) if isinstance(values, dict) else None
+            if isinstance(value, str) and keyed.group(2) != POLICY:
+                return Text.of(value)
+            self._reader.refuse(
+                path,
+                f"{name} stands in no template of this YAML, so the cluster would choose the value",
+                f"write it under the pod template's {keyed.group(1)}, or give the value itself",
+            )
+            return None
+        self._reader.refuse(
+            path, f"{name!r} is no field that a variable can have", f"write one of {', '.join(_FIELDS)}"
+        )
+        return None

@@ -1,0 +1,114 @@
+"""Answers requests by a policy's own Rego, with the state that the guest agent would keep; explains what it denies.
+
+The interpreter is regopy (rego-cpp), whose limits stay in here: it cannot replace data, so each change of state takes a new
+one; it reports failed queries by a flag; and its plain inputs mangle texts, so requests go in as JSON.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, cast
+
+import regopy
+
+from policy.errors import PolicyTextError
+from policy.explain import Reason, explain
+from policy.rego import policy_data
+
+_MODULE = "agent_policy"
+
+
+class _Output(Protocol):
+    def ok(self) -> bool: ...
+    def __len__(self) -> int: ...
+    def binding(self, name: str) -> "_Node": ...
+
+
+class _Node(Protocol):
+    def json(self) -> str: ...
+
+
+class _Interpreter(Protocol):
+    def add_data(self, data: Mapping[str, object]) -> None: ...
+    def add_module(self, name: str, text: str) -> None: ...
+    def set_input_term(self, term: str) -> None: ...
+    def query(self, query: str) -> _Output: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """The answer to one request; *reasons* say why it was denied (what was seen, what is wanted), all of them."""
+
+    allowed: bool
+    reasons: tuple[Reason, ...] = ()
+
+    def __str__(self) -> str:
+        return "allowed" if self.allowed else "\n".join(map(str, self.reasons))
+
+
+class PolicyEngine:
+    """One guest: a policy and its state, which allowed requests change as they would in the agent."""
+
+    def __init__(self, text: str) -> None:
+        """Load *text*.
+
+        Raises:
+            PolicyTextError: it is no policy of this program, or the interpreter cannot read it.
+        """
+        self._text = text
+        self._data = policy_data(text)
+        self._state: dict[str, object] = {}
+        self._interpreter = self._load()
+
+    @property
+    def state(self) -> Mapping[str, object]:
+        """What the agent would hold under ``data.pstate``."""
+        return dict(self._state)
+
+    def allow(self, endpoint: str, request: Mapping[str, object]) -> Decision:
+        """Judge *request* to *endpoint* (``CreateContainerRequest``, …), every protobuf field present.
+
+        Raises:
+            PolicyTextError: the policy gives an answer that the agent would not understand.
+        """
+        allowed, operations = self._ask(endpoint, request)
+        if not allowed:
+            return Decision(allowed=False, reasons=explain(self._data, self._state, endpoint, request))
+        if operations:
+            for operation in operations:
+                self._apply(operation)
+            self._interpreter = self._load()
+        return Decision(allowed=True)
+
+    def _load(self) -> _Interpreter:
+        interpreter = cast("_Interpreter", regopy.Interpreter())
+        try:
+            interpreter.add_data({"pstate": self._state})
+            interpreter.add_module(_MODULE, self._text)
+        except regopy.RegoError as error:
+            raise PolicyTextError(f"the policy is no Rego: {error}") from error
+        return interpreter
+
+    def _ask(self, endpoint: str, request: Mapping[str, object]) -> tuple[bool, Sequence[Mapping[str, object]]]:
+        if not (endpoint.isascii() and endpoint.isalnum()):
+            return False, ()
+        self._interpreter.set_input_term(json.dumps(request, ensure_ascii=False))
+        output = self._interpreter.query(f"v = data.{_MODULE}.{endpoint}")
+        if not output.ok() or len(output) == 0:
+            return False, ()  # Undefined or an error: the agent denies too.
+        answer = json.loads(output.binding("v").json())
+        match answer:
+            case bool():
+                return answer, ()
+            case {"allowed": bool(allowed), "ops": list(operations)}:
+                return allowed, operations
+            case _:
+                raise PolicyTextError(f"the policy answers {endpoint} with {answer!r}, which no agent understands")
+
+    def _apply(self, operation: Mapping[str, object]) -> None:
+        """One operation of a JSON Patch (RFC 6902); the rules only ever add, directly below ``/pstate``."""
+        path = str(operation.get("path"))
+        key = path.removeprefix("/pstate/")
+        if operation.get("op") != "add" or key == path or "/" in key or "~" in key:
+            raise PolicyTextError(f"the policy changes its state by {dict(operation)!r}, which this program does not do")
+        self._state[key] = operation["value"]

@@ -1,0 +1,172 @@
+"""Which fields of a pod spec the policy expresses, which reach no guest, and which are refused; only the table.
+
+A field that stands in no table is refused: what nobody has thought about is never passed silently.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from k8s.problems import Path
+from policy.reader import Reader, Table
+
+
+@dataclass(frozen=True, slots=True)
+class Only:
+    """A field that may only have these values: any other needs what the guest cannot hold the host to."""
+
+    values: tuple[object, ...]
+    reason: str
+    instead: str
+
+
+@dataclass(frozen=True, slots=True)
+class Never:
+    """A field that is refused."""
+
+    reason: str
+    instead: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fields:
+    """The fields of one object. ``free`` ones are for the cluster alone and reach no guest."""
+
+    handled: Collection[str]
+    free: Collection[str] = ()
+    special: Mapping[str, Only | Never] = ()  # type: ignore[assignment]
+
+
+_HOST = "shares a namespace of the node, which a guest does not have"
+_REMOVE = "remove the field"
+_SELINUX = Never("SELinux labels are the host's; the guest must get none", _REMOVE)
+_WINDOWS = Never("confidential guests run Linux", _REMOVE)
+
+POD = Fields(
+    handled={
+        "containers", "initContainers", "volumes", "securityContext", "hostname", "shareProcessNamespace",
+        "enableServiceLinks", "automountServiceAccountToken", "serviceAccountName", "serviceAccount",
+    },
+    free={
+        "activeDeadlineSeconds", "affinity", "dnsConfig", "dnsPolicy", "hostAliases", "imagePullSecrets", "nodeName",
+        "nodeSelector", "overhead", "preemptionPolicy", "priority", "readinessGates", "restartPolicy",
+        "runtimeClassName", "schedulerName", "schedulingGates", "subdomain", "terminationGracePeriodSeconds", "tolerations",
+        "topologySpreadConstraints", "priorityClassName",
+    },
+    special={
+        "hostNetwork": Only((False,), _HOST, _REMOVE),
+        "hostPID": Only((False,), _HOST, _REMOVE),
+        "hostIPC": Only((False,), _HOST, _REMOVE),
+        "hostUsers": Only((True,), "user namespaces would change every user id that the policy names", _REMOVE),
+        "setHostnameAsFQDN": Only((False,), "the domain is the cluster's and not known here", _REMOVE),
+        "os": Only(({"name": "linux"},), "confidential guests run Linux", _REMOVE),
+        "ephemeralContainers": Never("a container added for debugging could read everything in the pod", _REMOVE),
+        "resourceClaims": Never("devices from claims are not described yet", "use no claims in confidential pods"),
+        "resources": Never("limits of a whole pod change OOM scores in a way not described yet", "write them per container"),
+        "hostnameOverride": Never("it overrides what the policy compares", "write hostname"),
+    },
+)  # fmt: skip
+
+POD_SECURITY = Fields(
+    handled={"fsGroup", "runAsUser", "runAsGroup", "runAsNonRoot", "supplementalGroups", "sysctls", "appArmorProfile"},
+    free={"fsGroupChangePolicy", "supplementalGroupsPolicy", "seLinuxChangePolicy", "seccompProfile"},
+    special={"seLinuxOptions": _SELINUX, "windowsOptions": _WINDOWS},
+)
+
+CONTAINER = Fields(
+    handled={
+        "name", "image", "command", "args", "workingDir", "env", "envFrom", "resources", "volumeMounts",
+        "volumeDevices", "livenessProbe", "readinessProbe", "startupProbe", "lifecycle", "securityContext", "tty", "restartPolicy",
+        "terminationMessagePath",
+    },
+    free={"imagePullPolicy", "ports", "stdin", "stdinOnce", "terminationMessagePolicy", "resizePolicy"},
+)  # fmt: skip
+
+CONTAINER_SECURITY = Fields(
+    handled={
+        "allowPrivilegeEscalation", "capabilities", "privileged", "readOnlyRootFilesystem", "runAsUser", "runAsGroup",
+        "runAsNonRoot", "appArmorProfile",
+    },
+    free={"seccompProfile"},
+    special={
+        "procMount": Only(("Default",), "an unmasked /proc is not described yet", _REMOVE),
+        "seLinuxOptions": _SELINUX,
+        "windowsOptions": _WINDOWS,
+    },
+)  # fmt: skip
+
+PROBE = Fields(
+    handled={"exec"},
+    free={
+        "httpGet", "tcpSocket", "grpc", "initialDelaySeconds", "periodSeconds", "timeoutSeconds", "successThreshold",
+        "failureThreshold", "terminationGracePeriodSeconds",
+    },
+)  # fmt: skip
+LIFECYCLE = Fields(handled={"postStart", "preStop"}, free={"stopSignal"})
+HANDLER = Fields(handled={"exec"}, free={"httpGet", "tcpSocket", "sleep"})
+ENV = Fields(handled={"name", "value", "valueFrom"})
+ENV_FROM = Fields(handled={"configMapRef", "secretRef", "prefix"})
+VALUE_FROM = Fields(
+    handled={"fieldRef", "resourceFieldRef", "configMapKeyRef", "secretKeyRef"},
+    special={
+        "fileKeyRef": Never("the file is written while the pod runs, so its content is not known", "use a ConfigMap")
+    },
+)
+RESOURCES = Fields(
+    handled={"limits", "requests"},
+    special={"claims": Never("devices from claims are not described yet", "use no claims in confidential pods")},
+)
+_PROPAGATION = "mounts made later by the host or other containers would appear there"
+VOLUME_MOUNT = Fields(
+    handled={"name", "mountPath", "readOnly"},
+    special={
+        "subPath": Never("the host would choose what lies there, and links in it", "mount the whole volume"),
+        "subPathExpr": Never("the host would choose what lies there, and links in it", "mount the whole volume"),
+        "mountPropagation": Only(("None",), _PROPAGATION, _REMOVE),
+        "recursiveReadOnly": Only(("Disabled",), "it is not described yet", _REMOVE),
+    },
+)
+VOLUME_DEVICE = Fields(handled={"name", "devicePath"})
+_FROM_HOST = "the node would decide what lies there"
+_CLAIM = "use a persistentVolumeClaim, an emptyDir or a configMap"
+VOLUME = Fields(
+    handled={
+        "name",
+        "emptyDir",
+        "configMap",
+        "secret",
+        "projected",
+        "downwardAPI",
+        "persistentVolumeClaim",
+        "ephemeral",
+    },
+    special={
+        "hostPath": Never(_FROM_HOST, _CLAIM),
+        "csi": Never("drivers inline in a pod are not described yet", "use a persistentVolumeClaim"),
+        "nfs": Never(_FROM_HOST, _CLAIM),
+        "iscsi": Never(_FROM_HOST, _CLAIM),
+        "fc": Never(_FROM_HOST, _CLAIM),
+        "cephfs": Never(_FROM_HOST, _CLAIM),
+        "azureFile": Never(_FROM_HOST, _CLAIM),
+        "azureDisk": Never(_FROM_HOST, _CLAIM),
+        "awsElasticBlockStore": Never(_FROM_HOST, _CLAIM),
+        "gcePersistentDisk": Never(_FROM_HOST, _CLAIM),
+        "image": Never("image volumes are not described yet", "put the files into the container's image"),
+        "gitRepo": Never("the node would fetch it", "put the files into the container's image"),
+    },
+)
+EMPTY_DIR = Fields(handled={"medium", "sizeLimit"})
+
+
+def check_fields(reader: Reader, table: Table, fields: Fields, path: Path) -> None:
+    """Refuse every field of *table* that *fields* does not allow; a field without value counts as absent."""
+    special = dict(fields.special)
+    for name, value in table.items():
+        if value is None or name in fields.handled or name in fields.free:
+            continue
+        rule = special.get(name)
+        if rule is None:
+            reader.refuse(
+                (*path, name), "this field is not known here, so nobody can say what it does in the guest", _REMOVE
+            )
+        elif isinstance(rule, Never) or value not in rule.values:
+            reader.refuse((*path, name), rule.reason, rule.instead)

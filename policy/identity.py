@@ -1,0 +1,178 @@
+"""Who a container runs as and what the kernel lets it do: users, groups, capabilities, OOM score; from security contexts alone.
+
+Images are pulled inside the guest, so the node's runtime sees no layers: it knows no groups from ``/etc/group``, and a group that
+the YAML does not give is 0 for it. Whatever depends on more must be written down.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from typing import Final
+
+from images.config import ImageConfig
+from k8s.problems import Path
+from policy.fields import RESOURCES, check_fields
+from policy.model import ALL_CAPABILITIES, DEFAULT_CAPABILITIES
+from policy.reader import Reader, Table
+
+BEST_EFFORT: Final = (1000, 1000)
+BURSTABLE: Final = (2, 999)  # By the node's memory, which nobody knows here.
+GUARANTEED: Final = (-997, -997)
+_DEFAULT_PROFILE: Final = "cri-containerd.apparmor.d"  # Where the node has AppArmor; without it there is none.
+_UNITS: Final = {"": 1, "m": Decimal("0.001"), "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15, "E": 10**18,
+                 "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "Pi": 2**50, "Ei": 2**60, "u": Decimal("0.000001")}  # fmt: skip
+_RESOURCES: Final = {"cpu", "memory", "ephemeral-storage"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """Numeric user, group and additional groups (sorted, the group among them)."""
+
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+
+
+def container_identity(
+    reader: Reader, security: Table, path: Path, image: ImageConfig, image_name: str
+) -> Identity | None:
+    """The user of a container: its own context, then the pod's, then the image's USER.
+
+    Args:
+        reader: The pod; collects what cannot be decided.
+        security: The container's security context.
+        path: Its place in the pod spec.
+        image: How the image wants to run.
+        image_name: For messages.
+    """
+    pod = reader.table(reader.pod, "securityContext", ())
+    place = (*path, "securityContext")
+    uid = reader.number(security, "runAsUser", place)
+    uid = reader.number(pod, "runAsUser", ("securityContext",)) if uid is None else uid
+    gid = reader.number(security, "runAsGroup", place)
+    gid = reader.number(pod, "runAsGroup", ("securityContext",)) if gid is None else gid
+    name, _, group = image.user.partition(":")
+    if uid is None:
+        if not name:
+            uid = 0
+        elif name.isascii() and name.isdigit() and int(name) < 1 << 32:
+            uid = int(name)
+        elif image.accounts is None or (found := image.accounts.user(name)) is None:
+            where = "whose layers were not read" if image.accounts is None else "whose /etc/passwd does not name it"
+            reader.refuse(
+                path,
+                f"image {image_name}, {where}, wants the user {name!r}",
+                "write securityContext.runAsUser and runAsGroup",
+            )
+            return None
+        else:
+            uid = found.uid
+            gid = found.gid if gid is None else gid
+    if gid is None:
+        known = None if image.accounts is None else image.accounts.user_by_uid(uid)
+        wanted = known.gid if known is not None else int(group) if group.isascii() and group.isdigit() else 0
+        if wanted != 0 or (uid != 0 and image.accounts is None):
+            reader.refuse(
+                path,
+                f"the group of user {uid} is not written, and the node, which sees no layers, would take 0",
+                f"write securityContext.runAsGroup: {wanted or uid}",
+            )
+            return None
+        gid = 0
+    if uid == 0 and (
+        security.get("runAsNonRoot") or (security.get("runAsNonRoot") is None and pod.get("runAsNonRoot"))
+    ):
+        reader.refuse(path, "runAsNonRoot is true and the user is 0, so no node would start it", "write runAsUser")
+    return Identity(uid=uid, gid=gid, groups=tuple(sorted({gid, *extra_groups(reader)})))
+
+
+def sandbox_identities(reader: Reader) -> tuple[int, int, tuple[tuple[int, ...], ...]]:
+    """User, group and the possible group lists of the sandbox: runtimes differ in whether it gets the additional groups."""
+    pod = reader.table(reader.pod, "securityContext", ())
+    uid = reader.number(pod, "runAsUser", ("securityContext",))
+    gid = reader.number(pod, "runAsGroup", ("securityContext",))
+    if uid is None:
+        uid, gid = 65535, 65535 if gid is None else gid  # The user of the pause image.
+    elif gid is None:
+        reader.refuse(
+            ("securityContext", "runAsUser"), "the group of the sandbox would be the node's choice", "write runAsGroup"
+        )
+        gid = 0
+    return uid, gid, tuple(sorted({(gid,), tuple(sorted({gid, *extra_groups(reader)}))}))
+
+
+def extra_groups(reader: Reader) -> tuple[int, ...]:
+    """``fsGroup`` and ``supplementalGroups`` of the pod."""
+    pod = reader.table(reader.pod, "securityContext", ())
+    groups = pod.get("supplementalGroups") or []
+    listed = [group for group in groups if isinstance(group, int)] if isinstance(groups, list) else []
+    if not isinstance(groups, list) or len(listed) != len(groups):
+        reader.refuse(
+            ("securityContext", "supplementalGroups"), "these are no group numbers", "write a list of numbers"
+        )
+    fs_group = reader.number(pod, "fsGroup", ("securityContext",))
+    return (*listed, *(() if fs_group is None else (fs_group,)))
+
+
+def capabilities(reader: Reader, security: Table, path: Path) -> tuple[str, ...]:
+    """The capabilities without ``CAP_``, sorted."""
+    if security.get("privileged"):
+        return ALL_CAPABILITIES
+    place = (*path, "securityContext")
+    wanted = reader.table(security, "capabilities", place)
+    added, dropped = (reader.texts(wanted, name, (*place, "capabilities")) or () for name in ("add", "drop"))
+    for name in (*added, *dropped):
+        if name != "ALL" and name not in ALL_CAPABILITIES:
+            reader.refuse((*place, "capabilities"), f"{name!r} is no capability", "write it as NET_ADMIN, without CAP_")
+    # As containerd: ALL first, then the single names, and what is dropped by name is gone in any case.
+    start: Iterable[str] = ALL_CAPABILITIES if "ALL" in added else () if "ALL" in dropped else DEFAULT_CAPABILITIES
+    return tuple(sorted(({*start} | {*added} - {"ALL"}) - {*dropped}))
+
+
+def apparmor(reader: Reader, security: Table, path: Path) -> tuple[str, ...]:
+    """The profiles that an honest node may set."""
+    pod = reader.table(reader.pod, "securityContext", ())
+    own = reader.table(security, "appArmorProfile", (*path, "securityContext"))
+    kind = (own or reader.table(pod, "appArmorProfile", ("securityContext",))).get("type", "RuntimeDefault")
+    if kind == "RuntimeDefault":
+        return ("",) if security.get("privileged") else ("", _DEFAULT_PROFILE)
+    if kind != "Unconfined":
+        place = (*path, "securityContext", "appArmorProfile") if own else ("securityContext", "appArmorProfile")
+        reader.refuse(place, f"a profile of type {kind!r} is the node's file", "write RuntimeDefault")
+    return ("",)
+
+
+def oom_scores(reader: Reader, containers: Iterable[tuple[Path, Table]]) -> tuple[int, int]:
+    """The range of OOM scores that the kubelet gives to containers of this quality of service."""
+    asked: list[bool] = []
+    equal: list[bool] = []
+    for path, container in containers:
+        resources = reader.table(container, "resources", path)
+        check_fields(reader, resources, RESOURCES, (*path, "resources"))
+        limits, requests = (reader.table(resources, name, (*path, "resources")) for name in ("limits", "requests"))
+        for name in {*limits, *requests} - _RESOURCES:
+            kind = "limits" if name in limits else "requests"
+            reader.refuse(
+                (*path, "resources", kind, name), f"{name!r} brings devices or memory not described yet", "remove it"
+            )
+        for name in ("cpu", "memory"):
+            limit = _quantity(reader, limits, name, (*path, "resources", "limits"))
+            request = _quantity(reader, requests, name, (*path, "resources", "requests"))
+            asked += [limit not in {None, 0}, request not in {None, 0}]
+            equal.append(limit not in {None, 0} and request in {None, limit})
+    if reader.pod.get("priorityClassName") == "system-node-critical" or (equal and all(equal)):
+        return GUARANTEED
+    return BURSTABLE if any(asked) else BEST_EFFORT
+
+
+def _quantity(reader: Reader, table: Table, name: str, path: Path) -> Decimal | None:
+    value = table.get(name)
+    if value is None:
+        return None
+    text = str(value)
+    digits = text.rstrip("EPTGMKkimu") if not text[-1:].isdigit() else text
+    try:
+        return Decimal(digits) * _UNITS[text[len(digits) :]]
+    except (InvalidOperation, KeyError):
+        reader.refuse((*path, name), f"{text!r} is no quantity", "write it as 500m or 64Mi")
+        return None

@@ -1,0 +1,220 @@
+"""From a pod spec and image configurations to what the guest agent should be asked for; judges no request.
+
+The order is containerd's and the kubelet's: image, then pod, then container. Whatever cannot be told from the YAML and the
+images is refused, all of it at once, with the place and what to write instead.
+"""
+
+from collections.abc import Mapping
+
+from images.config import ImageConfig
+from images.errors import ImageError
+from images.reference import ImageReference, parse_reference
+from k8s.problems import Path
+from k8s.resources import POLICY, ResourceSet, Workload
+from policy import identity
+from policy.environment import EnvironmentReader, image_environment
+from policy.errors import UnsupportedError
+from policy.fields import (
+    CONTAINER,
+    CONTAINER_SECURITY,
+    HANDLER,
+    LIFECYCLE,
+    POD,
+    POD_SECURITY,
+    PROBE,
+    check_fields,
+)  # fmt: skip
+from policy.model import DEFAULT_CAPABILITIES, SANDBOX_KEY, After, Container, Kind, Pod
+from policy.names import longest, name_pattern
+from policy.reader import Reader, Table
+from policy.settings import DEFAULT_SETTINGS, Settings
+from policy.text import Hole, Text, expand
+from policy.volumes import VolumeReader
+
+_NO_IMAGE = ImageConfig()
+_SANDBOX_OOM = (-998, -998)
+_KATA = "io.katacontainers."
+_UNSEEN = {POLICY, "io.katacontainers.config.hypervisor.cc_init_data"}  # The shim takes these out.
+
+
+def expected_pod(
+    workload: Workload,
+    image_configs: Mapping[str, ImageConfig],
+    *,
+    pod: Table | None = None,
+    resources: ResourceSet | None = None,
+    settings: Settings = DEFAULT_SETTINGS,
+) -> Pod:
+    """Describe the pods of *workload*.
+
+    Args:
+        workload: Whose pods.
+        image_configs: By reference, as written in the pod spec.
+        pod: The pod spec after injection; without it, as it stands in the file.
+        resources: All objects of the run: ConfigMaps, Secrets and ServiceAccounts that the pod names.
+        settings: What the cluster's nodes do.
+
+    Raises:
+        UnsupportedError: everything that cannot be described.
+    """
+    reader = Reader(workload=workload, pod=workload.pod_spec if pod is None else pod, resources=resources)
+    built = _Builder(reader, image_configs, settings).pod()
+    if reader.problems:
+        raise UnsupportedError(reader.problems)
+    return built
+
+
+class _Builder:
+    def __init__(self, reader: Reader, images: Mapping[str, ImageConfig], settings: Settings) -> None:
+        self.reader, self.images, self.settings = reader, images, settings
+        self.spec = reader.pod
+        check_fields(reader, self.spec, POD, ())
+        self.security = reader.table(self.spec, "securityContext", ())
+        check_fields(reader, self.security, POD_SECURITY, ("securityContext",))
+        self.shared_pids = bool(reader.flag(self.spec, "shareProcessNamespace", ()))
+        self.hostname = reader.text(self.spec, "hostname", ()) or ""
+        namespace = reader.workload.namespace
+        self.namespace = Text.of(namespace) if namespace else Text.of(Hole.NAMESPACE)
+        self.fs_group = reader.number(self.security, "fsGroup", ("securityContext",))
+        self.sysctls = self.read_sysctls()
+        self.volumes = VolumeReader(reader, self.fs_group)
+        name = Text.of(self.hostname) if self.hostname else Text.of(Hole.POD_NAME)
+        self.environment = EnvironmentReader(reader, self.namespace, name, settings)
+        self.oom = identity.oom_scores(
+            reader, [found for kind in ("initContainers", "containers") for found in reader.items(self.spec, kind, ())]
+        )
+
+    def pod(self) -> Pod:
+        self.check_names()
+        if self.reader.flag(self.spec, "enableServiceLinks", ()) is not False:
+            self.reader.refuse(
+                ("enableServiceLinks",),
+                "the node would add variables for every Service of the namespace, in names and values of its own choice",
+                "write enableServiceLinks: false",
+            )
+        containers = [self.sandbox()]
+        after = After(flag="begun:", key=SANDBOX_KEY)
+        for path, item in self.reader.items(self.spec, "initContainers", ()):
+            sidecar = item.get("restartPolicy") == "Always"
+            built = self.container(path, item, Kind.SIDECAR if sidecar else Kind.INIT, after)
+            containers.append(built)
+            after = After(flag="begun:", key=built.key)
+            if not sidecar:
+                after = After(flag="ended:", key=built.key, passed=built.key)
+        for path, item in self.reader.items(self.spec, "containers", ()):
+            containers.append(self.container(path, item, Kind.APP, after))
+        workload = self.reader.workload
+        return Pod(
+            name=name_pattern(workload.kind, workload.name, generated=workload.generate_name is not None),
+            namespace=self.namespace,
+            hostname=self.hostname,
+            fs_group=self.fs_group,
+            logs=self.settings.read_logs,
+            annotations=self.annotations(),
+            containers=tuple(containers),
+        )
+
+    def check_names(self) -> None:
+        workload = self.reader.workload
+        limit = longest(workload.kind, generated=workload.generate_name is not None)
+        if len(workload.name) > limit:
+            self.reader.refuse(
+                (),
+                f"with the name {workload.name!r} its pods' host names would be cut",
+                f"use at most {limit} characters",
+            )
+
+    def annotations(self) -> dict[str, str]:
+        found = self.reader.workload.pod_metadata.get("annotations")
+        listed = found if isinstance(found, dict) else {}
+        return {
+            k: v for k, v in sorted(listed.items()) if k.startswith(_KATA) and k not in _UNSEEN and isinstance(v, str)
+        }
+
+    def read_sysctls(self) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for path, item in self.reader.items(self.security, "sysctls", ("securityContext",)):
+            name, value = self.reader.text(item, "name", path), self.reader.text(item, "value", path)
+            if name is not None and value is not None:
+                found[name.replace("/", ".")] = value
+        return found
+
+    def sandbox(self) -> Container:
+        uid, gid, groups = identity.sandbox_identities(self.reader)
+        return Container(
+            key=SANDBOX_KEY, kind=Kind.SANDBOX, after=After(flag="pod:", key="sandbox"), image=None,
+            args=(Text.of("/pause"),), env=image_environment(_NO_IMAGE), cwd="/", uid=uid, gid=gid, groups=groups,
+            capabilities=DEFAULT_CAPABILITIES, base="sandbox", mounts={}, no_new_privileges=True, readonly=True,
+            oom=_SANDBOX_OOM, apparmor=("",), sysctls=self.sysctls,
+        )  # fmt: skip
+
+    def container(self, path: Path, item: Table, kind: Kind, after: After) -> Container:
+        reader = self.reader
+        check_fields(reader, item, CONTAINER, path)
+        if kind is not Kind.SIDECAR and item.get("restartPolicy") is not None:
+            reader.refuse((*path, "restartPolicy"), "only init containers can have one, and only Always", "remove it")
+        security = reader.table(item, "securityContext", path)
+        check_fields(reader, security, CONTAINER_SECURITY, (*path, "securityContext"))
+        privileged = bool(reader.flag(security, "privileged", (*path, "securityContext")))
+        readonly = bool(reader.flag(security, "readOnlyRootFilesystem", (*path, "securityContext")))
+        escalation = reader.flag(security, "allowPrivilegeEscalation", (*path, "securityContext"))
+        tty = bool(reader.flag(item, "tty", path))
+        reference, image = self.image(path, item)
+        base = "container" + ("-ro" if readonly else "") + ("-privileged" if privileged else "")
+        env, usable = self.environment.read(item, path, image, tty=tty)
+        mounts, memory = self.volumes.mounts(item, path, base, image)
+        user = identity.container_identity(reader, security, path, image, str(reference))
+        user = user or identity.Identity(uid=0, gid=0, groups=(0,))
+        return Container(
+            key=str(item.get("name")), kind=kind, after=after, image=reference,
+            args=self.args(path, item, image, usable), env=env,
+            cwd=reader.text(item, "workingDir", path) or image.working_dir or "/",
+            uid=user.uid, gid=user.gid, groups=(user.groups,), capabilities=identity.capabilities(reader, security, path),
+            base=base, mounts=mounts, memory=memory, devices=self.volumes.devices(item, path),
+            no_new_privileges=escalation is False, readonly=readonly, privileged=privileged, tty=tty, oom=self.oom,
+            apparmor=identity.apparmor(reader, security, path), exec=self.commands(path, item), pidns=self.shared_pids,
+        )  # fmt: skip
+
+    def image(self, path: Path, item: Table) -> tuple[ImageReference | None, ImageConfig]:
+        text = self.reader.text(item, "image", path) or ""
+        try:
+            reference = parse_reference(text)
+            _ = reference.required_digest
+        except ImageError as error:
+            self.reader.refuse((*path, "image"), str(error), "pin the image by its digest")
+            return None, _NO_IMAGE
+        if (config := self.images.get(text)) is None:
+            self.reader.refuse((*path, "image"), f"the configuration of {text} was not found", "provide the image")
+            return reference, _NO_IMAGE
+        return reference, config
+
+    def args(self, path: Path, item: Table, image: ImageConfig, usable: Mapping[str, Text]) -> tuple[Text, ...]:
+        command, args = self.reader.texts(item, "command", path), self.reader.texts(item, "args", path)
+        own = tuple(expand(text, usable.get) for text in (*(command or ()), *(args or ())))
+        if command:
+            return own
+        start = tuple(map(Text.of, image.entrypoint))
+        found = (*start, *own) if args else (*start, *map(Text.of, image.cmd))
+        if not found:
+            self.reader.refuse((*path, "command"), "neither YAML nor image say what to run", "write command")
+        return found
+
+    def commands(self, path: Path, item: Table) -> tuple[tuple[str, ...], ...]:
+        """The commands of probes and hooks, which alone may be executed in the container."""
+        found: list[tuple[str, ...]] = []
+        handlers: list[tuple[Path, Table]] = []
+        for name in ("livenessProbe", "readinessProbe", "startupProbe"):
+            probe = self.reader.table(item, name, path)
+            check_fields(self.reader, probe, PROBE, (*path, name))
+            handlers.append(((*path, name), probe))
+        hooks = self.reader.table(item, "lifecycle", path)
+        check_fields(self.reader, hooks, LIFECYCLE, (*path, "lifecycle"))
+        for name in ("postStart", "preStop"):
+            hook = self.reader.table(hooks, name, (*path, "lifecycle"))
+            check_fields(self.reader, hook, HANDLER, (*path, "lifecycle", name))
+            handlers.append(((*path, "lifecycle", name), hook))
+        for place, handler in handlers:
+            action = self.reader.table(handler, "exec", place)
+            if action and (command := self.reader.texts(action, "command", (*place, "exec"))):
+                found.append(command)
+        return tuple(dict.fromkeys(found))

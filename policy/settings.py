@@ -1,0 +1,22 @@
+"""What a cluster's nodes do that no pod spec says; one value for a whole run, nothing is read from anywhere."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Choices of the operator.
+
+    Attributes:
+        kubernetes_service: The kubelet adds the eight ``KUBERNETES_…`` variables of the API server to every container,
+            whatever ``enableServiceLinks`` says. They are demanded, in their exact form. False for nodes that add none.
+        publish_secret_values: Allow values of Kubernetes Secrets in the policy, which everybody can read for good.
+        read_logs: Let the host read what the containers print (``kubectl logs``).
+    """
+
+    kubernetes_service: bool = True
+    publish_secret_values: bool = False
+    read_logs: bool = False
+
+
+DEFAULT_SETTINGS = Settings()
