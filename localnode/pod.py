@@ -186,10 +186,12 @@ class Pod:
         try:
             yield process
         finally:
-            if process.returncode is None:
-                await child.end(process, grace=self.plan.grace)
-            self._processes(label, None)
-            await self._finish(self._shim.stop, name)
+            try:
+                await self._finish(self._shim.stop, name)
+            finally:
+                if process.returncode is None:
+                    await child.end(process, grace=self.plan.grace)
+                self._processes(label, None)
 
     async def _finish(self, judge: Callable[..., None], *arguments: str) -> None:
         # A policy that forbids the end of its own container is no reason to let the process live.
