@@ -265,7 +265,7 @@ class Service:
                         cache=self._chains,
                     )
                 )
-                committed = await self._submit(prepared.command)
+                committed = await self.submit(prepared.command)
             except StalePreparationError:
                 self._rates.give_back(grant.policy)
                 if again:
@@ -311,7 +311,7 @@ class Service:
             again = False
             while not self._in_force(offered):
                 try:
-                    await self._submit(await self._prepare_set(offered))
+                    await self.submit(await self._prepare_set(offered))
                 except StalePreparationError:
                     if again:
                         raise
@@ -449,7 +449,8 @@ class Service:
         tasks.create_task(writer.run())
         return writer
 
-    async def _submit(self, command: Command) -> Committed[State]:
+    async def submit(self, command: Command) -> Committed[State]:
+        """Record a prepared command; returns when it is durable. Raises what deciding it or the store raised."""
         if self._writer is None:
             raise NeedsRecoveryError
         try:
@@ -512,7 +513,7 @@ class Service:
                     wanted=each.wanted,
                 )
                 try:
-                    await self._submit(RecordRefusal(event=event))
+                    await self.submit(RecordRefusal(event=event))
                 except (CoordinatorError, LedgerError) as error:
                     self._refusals.put_back(each)
                     log.warning("refusal_not_recorded", code=each.code, why=str(error))
