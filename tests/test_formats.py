@@ -117,7 +117,7 @@ EXAMPLES: dict[str, Callable[[], bytes]] = {
     "secret.released": lambda: _payload(
         events.SecretReleased(secret_id="db", policy=H1, attestation_seq=3, certificate=H2, check=H3)
     ),
-    "origin": lambda: ORIGIN.encode(),
+    "origin": ORIGIN.encode,
     "finished-checkpoint": lambda: sign_note(
         Checkpoint(ORIGIN, 5, H1).text(), [NoteSigner(ORIGIN, LEDGER), NoteSigner(epoch_name(ORIGIN), EPOCH)]
     ).encode(),
