@@ -1,7 +1,7 @@
-"""`contrast generate`: policies into the YAML, the manifest, the owners' keys; all is checked before the first byte is written."""
+"""`contrast generate`: policies into the YAML, the manifest, keys; all is checked before the first byte is written."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
@@ -124,8 +124,8 @@ def generate(
 
     For every pod with a runtimeClassName that begins with contrast-cc: adds the Initializer and the /contrast volume,
     computes the policy and writes it into the annotation. Writes manifest.json, coordinator-policy.sha256, and the keys
-    workload-owner.pem and seedshare-owner.pem where they are absent. Files are changed by insertion, so every other byte
-    stays; run again it changes nothing. With any fault nothing is written at all.
+    workload-owner.pem and seedshare-owner.pem where they are absent. Files are changed by insertion, so every other
+    byte stays; run again it changes nothing. With any fault nothing is written at all.
     """
     if disable_updates and owner_keys:
         raise UsageFaultError("--disable-updates names no owner, so it excludes --add-workload-owner-key")
@@ -181,7 +181,8 @@ def make_plan(wanted: Wanted, workspace: Workspace) -> Plan:
     faults.raise_if_any()
     if yaml is None:
         raise AssertionError("a plan without faults has YAML")
-    return _complete(wanted, workspace, yaml, existing, values, notes, faults)
+    plan = _complete(wanted, workspace, yaml, existing, values)
+    return replace(plan, notes=(*notes, *plan.notes))
 
 
 def _complete(
@@ -190,10 +191,9 @@ def _complete(
     yaml: YamlPlan,
     existing: Manifest | None,
     values: Sequence[ReferenceValues],
-    notes: Sequence[str],
-    faults: Faults,
 ) -> Plan:
     """Add manifest, digest and keys to the plan; keys are made last, since that takes a while."""
+    faults = Faults()
     found: Entries = entries(yaml.subjects, existing)
     owners = shares = Owners(entries=())
     manifest: tuple[FileChange, ...] = ()
@@ -227,7 +227,7 @@ def _complete(
         changes=(*owners.created, *shares.created, *yaml.changes, *manifest, *digests),
         policies=found.policies,
         yaml=yaml,
-        notes=(*notes, *yaml.notes, *found.notes, *owners.notes, *shares.notes),
+        notes=(*yaml.notes, *found.notes, *owners.notes, *shares.notes),
     )
 
 

@@ -44,7 +44,9 @@ class AddressType(click.ParamType[Address]):
         text = str(value).lower()
         host, port = text, ""
         if text.startswith("["):
-            host, _, rest = text[1:].partition("]")
+            host, closed, rest = text[1:].partition("]")
+            if not closed or (rest and not rest.startswith(":")):
+                self.fail(f"{value!r}: an IPv6 address is written [ADDRESS]:PORT", param, ctx)
             port = rest.removeprefix(":")
         elif text.count(":") == 1:
             host, _, port = text.partition(":")

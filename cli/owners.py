@@ -65,11 +65,10 @@ def _owners(
     paths = tuple(added) or (default,)
     if len(paths) == 1 and not paths[0].exists():
         pem = new()
-        change = FileChange(path=paths[0], before=None, after=pem, mode=KEY_MODE)
-        entries, created = [entry(pem, str(paths[0]))], (change,)
-    else:
-        entries, created = [_entry_of(path, entry, what) for path in paths], ()
-    return Owners(entries=tuple(dict.fromkeys((*(existing or ()), *entries))), created=created)
+        created = (FileChange(path=paths[0], before=None, after=pem, mode=KEY_MODE),)
+        return Owners(entries=(*(existing or ()), entry(pem, str(paths[0]))), created=created)
+    entries = [_entry_of(path, entry, what) for path in paths]
+    return Owners(entries=tuple(dict.fromkeys((*(existing or ()), *entries))))
 
 
 def _entry_of(path: Path, entry: Callable[[bytes, str], bytes], what: str) -> bytes:
