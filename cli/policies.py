@@ -1,4 +1,4 @@
-"""Computing policies for `generate`: the images of one pod looked up, then `policy` asked; it decides nothing of its own."""
+"""Computing policies for `generate`: the images of one pod are looked up, then `policy` is asked; nothing is decided."""
 
 from collections.abc import Iterator, Mapping
 
