@@ -128,7 +128,7 @@ def _differences(given: object, again: object, path: str) -> Iterator[str]:
     if isinstance(given, dict) and isinstance(again, dict):
         for key, value in given.items():
             yield from _differences(value, again.get(key), f"{path}.{key}" if path else str(key))
-    elif isinstance(given, list) and isinstance(again, list) and len(given) == len(again):
+    elif isinstance(given, list) and isinstance(again, list | tuple) and len(given) == len(again):
         for position, (left, right) in enumerate(zip(given, again, strict=True)):
             yield from _differences(left, right, f"{path}[{position}]")
     elif given != again or type(given) is not type(again):
