@@ -1,0 +1,315 @@
+"""Strict DER and AMD's extensions: what is missing, doubled or loosely spelled is refused, even when well signed."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from hypothesis import given
+from hypothesis import strategies as st
+
+from attestation import der
+from attestation.errors import CertificateError, CertificateTableError
+from attestation.judge import judge
+from attestation.simulated import vendor as simulated
+from attestation.snp import certificates as amd
+from attestation.snp.certificates import parse_authority, parse_crl, parse_endorsement
+from attestation.snp.table import parse_certificate_table
+from tests.support.certificate_table import GUID_ASK, GUID_CRL, GUID_VCEK, GUID_VLEK, table
+from tests.support.vendor import HOST_DATA, NOW, START, make_evidence, reference_values, vendor_chain
+
+REPORT_DATA = b"\x52" * 64
+Edit = Callable[[list[bytes]], list[bytes]]
+
+
+def leaf(edit: Edit, *, subject: str = "SEV-VCEK") -> bytes:
+    """A leaf genuinely signed by the vendor's intermediate, with edited extensions."""
+    vendor = vendor_chain()
+    chip, tcb = vendor.chip, vendor.chip.tcb
+    parts = {1: tcb.bootloader, 2: tcb.tee, 4: 0, 5: 0, 6: 0, 7: 0, 3: tcb.snp, 8: tcb.microcode}
+    extensions = [
+        simulated._extension(amd.OID_STRUCT_VERSION, der.integer(1)),
+        simulated._extension(amd.OID_PRODUCT_NAME, der.element(der.IA5_STRING, b"Milan-B0")),
+        *(simulated._extension(amd.OID_TCB + bytes((part,)), der.integer(value)) for part, value in parts.items()),
+        simulated._extension(amd.OID_HWID, chip.chip_id),
+    ]
+    return simulated._certificate(
+        vendor.intermediate_key,
+        serial=0,
+        issuer=parse_authority(vendor.intermediate).certificate.subject,
+        subject=simulated._name(subject),
+        validity=(START, START + timedelta(days=365)),
+        spki=simulated._spki(chip.key),
+        extensions=edit(extensions),
+    )
+
+
+def extension(suffix: int, value: bytes, *, critical: bool = False) -> bytes:
+    return simulated._extension(amd.OID_TCB[:-1] + bytes((suffix,)), value, critical=critical)
+
+
+def tcb_part(part: int, value: bytes) -> bytes:
+    return simulated._extension(amd.OID_TCB + bytes((part,)), value)
+
+
+def test_the_edited_leaf_is_fine_without_edits() -> None:
+    endorsement = parse_endorsement(leaf(lambda extensions: extensions))
+    assert endorsement.tcb == {1: 4, 2: 0, 3: 24, 8: 219}
+
+
+def without(index: int) -> Edit:
+    return lambda extensions: extensions[:index] + extensions[index + 1 :]
+
+
+EDITS: dict[str, Edit] = {
+    **{f"without extension {index}": without(index) for index in (0, 1, 2, 3, 8, 9)},
+    "doubled TCB part": lambda e: [*e, e[2]],
+    "doubled hwID": lambda e: [*e, e[-1]],
+    "padded integer": lambda e: [*e[:2], tcb_part(1, bytes.fromhex("02020004")), *e[3:]],
+    "negative integer": lambda e: [*e[:9], tcb_part(8, bytes.fromhex("0201db")), e[-1]],
+    "long-form length": lambda e: [*e[:2], tcb_part(1, bytes.fromhex("02810104")), *e[3:]],
+    "trailing byte": lambda e: [*e[:2], tcb_part(1, bytes.fromhex("02010400")), *e[3:]],
+    "no integer": lambda e: [*e[:2], tcb_part(1, bytes.fromhex("040104")), *e[3:]],
+    "part above 255": lambda e: [*e[:2], tcb_part(1, bytes.fromhex("02020100")), *e[3:]],
+    "reserved part set": lambda e: [*e[:4], tcb_part(4, bytes.fromhex("020101")), *e[5:]],
+    "part 10": lambda e: [*e, tcb_part(10, bytes.fromhex("020101"))],
+    "unknown extension": lambda e: [*e, extension(6, b"\x05\x00")],
+    "critical extension": lambda e: [*e[:-1], extension(4, vendor_chain().chip.chip_id, critical=True)],
+    "hwID of 63 bytes": lambda e: [*e[:-1], extension(4, bytes(63))],
+    "empty product": lambda e: [e[0], extension(2, b"\x16\x00"), *e[2:]],
+    "product in another string": lambda e: [e[0], extension(2, b"\x0c\x05Milan"), *e[2:]],
+    "unprintable product": lambda e: [e[0], extension(2, b"\x16\x05Mil\nn"), *e[2:]],
+}
+
+
+@pytest.mark.parametrize("edit", EDITS.values(), ids=EDITS.keys())
+def test_a_leaf_with_odd_extensions_is_refused(edit: Edit) -> None:
+    """Signed by the right key all the same: a verifier that skips what it does not find fails open."""
+    vendor = vendor_chain()
+    vek = leaf(edit)
+    with pytest.raises(CertificateError):
+        parse_endorsement(vek)
+    evidence = make_evidence(vendor, REPORT_DATA)
+    parts = {**dict(evidence.parts), "vek": vek}
+    verdict = judge(
+        type(evidence).make(evidence.kind, parts),
+        [reference_values(vendor)],
+        report_data=REPORT_DATA,
+        host_data={HOST_DATA},
+        now=NOW,
+    )
+    assert [check.number for check in verdict.failures] == [9, 27]
+
+
+@pytest.mark.parametrize(
+    ("edit", "numbers"),
+    [
+        (lambda e: e[:-1], [8, 13]),
+        (lambda e: [*e, extension(5, b"\x16\x04CN=x")], [8]),
+        (lambda e: [*e[:-1], extension(4, bytes(63) + b"\1")], [13]),
+        (lambda e: [*e[:-1], extension(4, vendor_chain().chip.chip_id[:8])], [13]),
+        (lambda e: [e[0], extension(2, b"\x16\x05Genoa"), *e[2:]], [5]),
+        (lambda e: [*e, tcb_part(9, b"\2\1\0")], [12]),
+        (lambda e: [*e[:2], tcb_part(1, b"\2\1\5"), *e[3:]], [12]),
+    ],
+    ids=["no hwID", "hwID and CSP_ID", "other hwID", "short hwID", "other product", "FMC on Milan", "other TCB"],
+)
+def test_a_well_formed_leaf_for_something_else_is_refused(edit: Edit, numbers: list[int]) -> None:
+    vendor = vendor_chain()
+    evidence = make_evidence(vendor, REPORT_DATA)
+    verdict = judge(
+        type(evidence).make(evidence.kind, {**dict(evidence.parts), "vek": leaf(edit)}),
+        [reference_values(vendor)],
+        report_data=REPORT_DATA,
+        host_data={HOST_DATA},
+        now=NOW,
+    )
+    assert [check.number for check in verdict.failures] == [*numbers, 27]
+
+
+def test_a_leaf_of_another_name_is_none() -> None:
+    with pytest.raises(CertificateError, match="wanted SEV-VCEK or SEV-VLEK"):
+        parse_endorsement(leaf(lambda extensions: extensions, subject="SEV-X"))
+
+
+def test_a_point_off_the_curve_is_no_key() -> None:
+    good = leaf(lambda extensions: extensions)
+    at = good.index(amd.P384_SPKI_PREFIX) + len(amd.P384_SPKI_PREFIX) + 50
+    with pytest.raises(CertificateError, match="not on the curve"):
+        parse_endorsement(good[:at] + bytes((good[at] ^ 1,)) + good[at + 1 :])
+
+
+def test_a_key_on_another_curve_is_no_key() -> None:
+    vendor = vendor_chain()
+    other = simulated._certificate(
+        vendor.intermediate_key,
+        serial=0,
+        issuer=parse_authority(vendor.intermediate).certificate.subject,
+        subject=simulated._name("SEV-VCEK"),
+        validity=(START, NOW),
+        spki=simulated._spki(ec.generate_private_key(ec.SECP256R1())),
+        extensions=[
+            simulated._extension(amd.OID_STRUCT_VERSION, der.integer(1)),
+            simulated._extension(amd.OID_PRODUCT_NAME, der.element(der.IA5_STRING, b"Milan-B0")),
+            *(tcb_part(part, der.integer(0)) for part in (1, 2, 3, 8)),
+            simulated._extension(amd.OID_HWID, bytes(64)),
+        ],
+    )
+    with pytest.raises(CertificateError, match="P-384"):
+        parse_endorsement(other)
+
+
+@pytest.mark.parametrize("suffix", ["05000500", "a303020102"])
+def test_other_signature_parameters_are_refused(suffix: str) -> None:
+    """PKCS#1 v1.5 or another salt would be a downgrade."""
+    good = leaf(lambda extensions: extensions)
+    odd = der.element(der.SEQUENCE, amd.PSS_ALGORITHM[2:], bytes.fromhex(suffix))
+    body = der.Reader(good).enter(der.SEQUENCE).read_raw(der.SEQUENCE)
+    with pytest.raises(CertificateError, match="RSASSA-PSS"):
+        amd.parse_certificate(der.element(der.SEQUENCE, body, odd, der.element(der.BIT_STRING, bytes(513))))
+
+
+def test_a_leaf_is_no_authority() -> None:
+    with pytest.raises(CertificateError):
+        parse_authority(vendor_chain().chip.certificate)
+
+
+def authority(constraints: bytes | None, usage: bytes | None) -> bytes:
+    vendor = vendor_chain()
+    extensions = []
+    if constraints is not None:
+        extensions.append(simulated._extension(amd.OID_BASIC_CONSTRAINTS, constraints, critical=True))
+    if usage is not None:
+        extensions.append(simulated._extension(amd.OID_KEY_USAGE, usage, critical=True))
+    return simulated._certificate(
+        vendor.root_key,
+        serial=1,
+        issuer=simulated._name("ARK-Milan"),
+        subject=simulated._name("SEV-Milan"),
+        validity=(START, NOW),
+        spki=simulated._spki(vendor.intermediate_key),
+        extensions=extensions,
+    )
+
+
+@pytest.mark.parametrize(
+    ("constraints", "usage"),
+    [
+        (None, "03020204"),
+        ("30060101ff020100", None),
+        ("3000", "03020204"),
+        ("3003010100", "03020204"),
+        ("3003010101", "03020204"),
+        ("30060101ff0201ff", "03020204"),
+        ("30080101ff0201000500", "03020204"),
+        ("30060101ff020100", "03020780"),
+        ("30060101ff020100", "03020304"),
+        ("30060101ff020100", "0301"),
+    ],
+)
+def test_a_certificate_that_may_not_sign_is_no_authority(constraints: str | None, usage: str | None) -> None:
+    good = parse_authority(authority(bytes.fromhex("30060101ff020100"), bytes.fromhex("03020204")))
+    assert good.path_length == 0
+    raw = authority(*(None if text is None else bytes.fromhex(text) for text in (constraints, usage)))
+    with pytest.raises(CertificateError):
+        parse_authority(raw)
+
+
+def test_a_list_reads_as_written() -> None:
+    vendor = vendor_chain()
+    crl = parse_crl(vendor.make_crl(this_update=START, next_update=NOW, revoked=(1, 0x20001, 2**64)))
+    assert crl.revoked == {1, 0x20001, 2**64}
+    assert (crl.this_update, crl.next_update) == (START, NOW)
+
+
+@given(st.binary(max_size=300))
+def test_no_bytes_make_the_parsers_raise_anything_else(data: bytes) -> None:
+    for parse in (parse_endorsement, parse_authority, parse_crl):
+        with pytest.raises(CertificateError):
+            parse(data)
+
+
+@given(st.integers(0, 2**200))
+def test_integers_have_one_spelling(value: int) -> None:
+    reader = der.Reader(der.integer(value))
+    assert reader.integer() == value
+    reader.finish()
+
+
+@given(st.datetimes(datetime(1950, 1, 1), datetime(2149, 12, 31)))
+def test_times_come_back_in_whole_seconds(moment: datetime) -> None:
+    aware = moment.replace(tzinfo=UTC, microsecond=0)
+    assert der.Reader(der.time(aware)).time() == aware
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b"231310123456Z", b"2301101234560", b"2301010000Z", b"23010110000aZ"],
+    ids=["month 13", "no Z", "short", "hex"],
+)
+def test_odd_times_are_refused(text: bytes) -> None:
+    for tag in (der.UTC_TIME, der.GENERALIZED_TIME):
+        with pytest.raises(CertificateError):
+            der.Reader(der.element(tag, text)).time()
+
+
+@pytest.mark.parametrize(
+    "raw",
+    ["30", "3080", "308100", "30820001" + "00", "3002" + "00", "30840000000100", "31" + "00"],
+    ids=lambda raw: raw,
+)
+def test_loose_lengths_are_refused(raw: str) -> None:
+    with pytest.raises(CertificateError):
+        der.Reader(bytes.fromhex(raw)).enter(der.SEQUENCE)
+
+
+def test_identifiers_are_told_as_people_write_them() -> None:
+    assert der.dotted(amd.OID_TCB + b"\x08") == "1.3.6.1.4.1.3704.1.3.8"
+    assert der.dotted(amd.OID_KEY_USAGE) == "2.5.29.15"
+
+
+def test_a_table_gives_its_certificates() -> None:
+    raw = table((GUID_ASK, b"ask"), (b"\x11" * 16, b"other"), (GUID_VCEK, b"vcek"), (GUID_CRL, b"crl"))
+    assert parse_certificate_table(raw) == {"intermediate": b"ask", "vek": b"vcek", "crl": b"crl"}
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_the_leaf_is_the_one_that_signed(order: int) -> None:
+    raw = table(*((GUID_VCEK, b"vcek"), (GUID_VLEK, b"vlek"))[::order])
+    assert parse_certificate_table(raw) == {"vek": b"vcek"}
+    assert parse_certificate_table(raw, prefer_vlek=True) == {"vek": b"vlek"}
+
+
+def test_a_pem_payload_is_read_and_an_empty_one_left_out() -> None:
+    raw = table((GUID_ASK, b"-----BEGIN CERTIFICATE-----\r\nYXNr\r\n-----END CERTIFICATE-----\r\n"), (GUID_VCEK, b""))
+    assert parse_certificate_table(raw) == {"intermediate": b"ask"}
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        bytes(23),
+        table((GUID_VCEK, b"v"), end=False)[:24],
+        table((GUID_VCEK, b"v"))[:-1],
+        table((GUID_VCEK, b"v"), (GUID_VCEK, b"v")),
+        table(*((bytes((index,)) * 16, b"") for index in range(1, 33))),
+        table((GUID_ASK, b"-----BEGIN CERTIFICATE-----\nYXNr\n")),
+        table((GUID_ASK, b"-----BEGIN CERTIFICATE-----\n!!!!\n-----END CERTIFICATE-----")),
+        table((GUID_ASK, b"-----BEGIN A-----\nYXNr\n-----END A-----\n-----BEGIN A-----\nYXNr\n-----END A-----")),
+        bytes(131_073),
+    ],
+    ids=["empty", "short", "no end", "outside", "twice", "too many", "cut PEM", "odd PEM", "two PEM", "too large"],
+)
+def test_a_broken_table_is_refused(raw: bytes) -> None:
+    with pytest.raises(CertificateTableError):
+        parse_certificate_table(raw)
+
+
+@given(st.binary(max_size=400))
+def test_no_bytes_make_the_table_raise_anything_else(raw: bytes) -> None:
+    try:
+        found = parse_certificate_table(raw)
+    except CertificateTableError:
+        return
+    assert set(found) <= {"vek", "intermediate", "root", "crl"}
