@@ -12,8 +12,8 @@ import socket
 from typing import Any
 
 _system_getaddrinfo = socket.getaddrinfo
-# Processes begin at different replicas, or the first one would get every first connection.
-_turn = itertools.count(os.getpid())
+# One turn for each Service: a program that asks two of them alternately must not meet the same replica every time.
+_turns: dict[str, Any] = {}
 
 
 def _getaddrinfo(host: Any, port: Any, *hints: Any, **named_hints: Any) -> Any:
@@ -29,7 +29,9 @@ def _getaddrinfo(host: Any, port: Any, *hints: Any, **named_hints: Any) -> Any:
     endpoints = service["endpoints"]
     if not endpoints:
         raise socket.gaierror(socket.EAI_AGAIN, f"Service {name} has no ready pod yet")
-    first = next(_turn) % len(endpoints)
+    # Processes begin at different replicas, or the first one would get every first connection.
+    turn = _turns.setdefault(name.lower(), itertools.count(os.getpid()))
+    first = next(turn) % len(endpoints)
     found: list[Any] = []
     for address, ports in endpoints[first:] + endpoints[:first]:
         target = ports.get(str(port), port)

@@ -129,6 +129,15 @@ def test_replicas_take_turns(tmp_path: Path) -> None:
     assert all(sorted(one) == addresses for one in seen), "a client may go on to the next when one does not answer"
 
 
+def test_a_program_that_asks_two_services_in_turn_meets_every_replica(tmp_path: Path) -> None:
+    path = tmp_path / "hosts"
+    ready = [Endpoint(address=f"127.9.0.{n}", ports=((443, 8443),)) for n in (10, 11)]
+    path.write_bytes(hosts_document([(service(), ready), (service("voting"), ready)], namespace="default"))
+    code = "[socket.getaddrinfo(name, 443)[0][4][0] for _ in range(2) for name in ('emoji', 'voting')]"
+    seen = resolve(path, code)
+    assert {seen[0], seen[2]} == {seen[1], seen[3]} == {"127.9.0.10", "127.9.0.11"}
+
+
 def test_a_service_without_ready_pods_is_no_unknown_name(tmp_path: Path) -> None:
     """A client shall try again, and the reason shall be readable."""
     path = tmp_path / "hosts"

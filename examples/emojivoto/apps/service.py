@@ -188,6 +188,8 @@ class _Server(ThreadingHTTPServer):
         try:
             with self._context.wrap_socket(plain, server_side=True) as secured:
                 self.RequestHandlerClass(secured, client_address, self)
+        except ssl.SSLEOFError:
+            return  # somebody knocked and went away, as the kubelet's probe does
         except (ssl.SSLError, OSError) as error:
             log("tls_refused", peer=client_address[0], reason=getattr(error, "reason", None) or type(error).__name__)
 
