@@ -62,7 +62,7 @@ class Route:
 # Code -> HTTP status. Append-only: clients and auditors know these words.
 PROBLEM_STATUS: Final[dict[str, int]] = {
     "bad_csr": 400,
-    "bad_manifest": 400,
+    "invalid_manifest": 400,
     "malformed_request": 400,
     "policies_mismatch": 400,
     "bad_owner_signature": 403,
@@ -142,7 +142,7 @@ SET_MANIFEST = Route(
     problems=(
         *_BODY,
         *_WRITE,
-        "bad_manifest",
+        "invalid_manifest",
         "policies_mismatch",
         "not_an_owner",
         "bad_owner_signature",

@@ -124,7 +124,7 @@ class Deployment:
         )
 
 
-def launch(policy: bytes = COORDINATOR_POLICY, *, chain: VendorChain | None = None, **other: object) -> Guest:
+def launch(policy: bytes = COORDINATOR_POLICY, /, *, chain: VendorChain | None = None, **other: object) -> Guest:
     """A simulated guest with this policy as HOSTDATA."""
     fields: dict[str, object] = {"measurement": MEASUREMENT, "host_data": digest(policy), **other}
     return SecureProcessor(chain or vendor()).launch(GuestLaunch(**fields))  # type: ignore[arg-type]
