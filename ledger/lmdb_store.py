@@ -31,6 +31,7 @@ _HEAD = struct.Struct(">Q32s")
 # Header of a page, then MDB_meta of format 1: magic, version, address, map size, two databases, last page, transaction.
 _META = struct.Struct("=16x II QQ 48s 48s QQ")
 _MAGIC: Final = 0xBEEFC0DE
+_LITTLE_SPACE: Final = 2**20
 _FULL = tuple(os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
 
 
@@ -345,11 +346,20 @@ def _must(put: bool) -> None:
 
 
 def _failed(error: Exception, path: Path) -> StoreError:
-    if isinstance(error, lmdb.DiskError) or any(reason in str(error) for reason in _FULL):
+    full = isinstance(error, lmdb.DiskError) or any(reason in str(error) for reason in _FULL)
+    if full or _free_bytes(path) < _LITTLE_SPACE:  # LMDB reports a write cut short by a full disk as EIO
         return StoreFullError(f"no space is left for the ledger at {path} ({error}). Free some or enlarge the volume")
     return StoreError(
         f"the ledger at {path} cannot be used ({error}). Look at the volume; what is recorded is read again"
     )
+
+
+def _free_bytes(path: Path) -> int:
+    try:
+        found = os.statvfs(path)
+    except OSError:
+        return _LITTLE_SPACE  # the directory itself is gone: not a question of space
+    return found.f_bavail * found.f_frsize
 
 
 def _damaged_or_failed(error: Exception, path: Path) -> LedgerContentError | StoreError:
