@@ -1,10 +1,11 @@
 """A verdict: every check, what was seen, what was wanted (docs/formats.md, section 7). It decides nothing itself."""
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
+
+import msgspec
 
 from attestation.evidence import Kind
 from attestation.snp.products import Tcb
@@ -214,11 +215,7 @@ class Verdict:
         )
 
 
-_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
-
-
-def _dump(value: Mapping[str, object]) -> bytes:
-    return _encode(value).encode()
+_dump = msgspec.json.Encoder().encode
 
 
 def _tcb(tcb: Tcb) -> dict[str, int]:

@@ -1,5 +1,7 @@
 """Checks 6 to 13: who vouches for the report. Certificates are hints until they hold under a trusted root."""
 
+from datetime import UTC, datetime
+
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
@@ -92,8 +94,8 @@ def signature_checks(case: Case, endorsements: Endorsements) -> None:
     case.decide(
         7,
         links is None and is_valid,
-        lambda: links or f"valid from {chain.not_before:%Y-%m-%dT%H:%MZ} to {chain.not_after:%Y-%m-%dT%H:%MZ}",
-        lambda: f"three RSASSA-PSS signatures, valid at {now:%Y-%m-%dT%H:%M%z}",
+        lambda: links or f"valid from {_minute(chain.not_before)} to {_minute(chain.not_after)}",
+        lambda: f"three RSASSA-PSS signatures, valid at {_minute(now)}",
     )
     _revocation(case, chain, crl)
     case.decide(
@@ -196,23 +198,32 @@ def _chip(case: Case, chain: Chain) -> None:
 
 def _revocation(case: Case, chain: Chain, fault: str | None) -> None:
     """(10) A list by the same root, fresh, not naming the intermediate; ``warn`` forgives absence and age only."""
-    crl, now = chain.crl, case.expected.now
+    crl, now, is_required = chain.crl, case.expected.now, case.values.crl == "required"
     serial = chain.intermediate.certificate.serial
-    wanted = f"a fresh list of the root that does not name the intermediate's serial {serial:#x}"
-    if crl is None:
-        if case.values.crl == "required":
-            case.decide(10, False, "no revocation list came with the report", wanted)
-        else:
-            case.skip(10, "no revocation list came with the report", "not asked for")
-        return
-    is_listed = serial in crl.revoked
-    is_fresh = crl.this_update <= now < crl.next_update
-    age = f"list from {crl.this_update:%Y-%m-%dT%H:%MZ} to {crl.next_update:%Y-%m-%dT%H:%MZ}"
-    if fault is not None or is_listed:
-        case.decide(10, False, fault or f"serial {serial:#x} is revoked", wanted)
-    elif not is_fresh and case.values.crl == "warn":
-        case.skip(10, f"{age}, not fresh at {now:%Y-%m-%dT%H:%M%z}", "a fresh list, not asked for")
+
+    def wanted() -> str:
+        demand = f"a list of the root, fresh at {_minute(now)}, that does not name serial {serial:#x}"
+        return demand if is_required else f"{demand}; its absence or age is tolerated"
+
+    def seen() -> str:
+        if crl is None:
+            return "no revocation list came with the report"
+        if fault is not None:
+            return fault
+        if serial in crl.revoked:
+            return f"serial {serial:#x} is revoked"
+        return f"a list from {_minute(crl.this_update)} to {_minute(crl.next_update)}, without {serial:#x}"
+
+    is_fresh = crl is not None and crl.this_update <= now < crl.next_update
+    is_refused = crl is not None and (fault is not None or serial in crl.revoked)
+    if is_refused or is_required:
+        case.decide(10, is_fresh and not is_refused, seen, wanted)
+    elif is_fresh:
+        case.decide(10, True, seen, wanted)
     else:
-        case.decide(
-            10, is_fresh, lambda: f"{age}, serial {serial:#x} not named", lambda: f"{wanted} at {now:%Y-%m-%dT%H:%M%z}"
-        )
+        case.skip(10, seen, wanted)
+
+
+def _minute(moment: datetime) -> str:
+    """A moment for a verdict: UTC whatever zone it was given in, so that the same moment gives the same bytes."""
+    return moment.astimezone(UTC).isoformat(timespec="minutes").removesuffix("+00:00") + "Z"

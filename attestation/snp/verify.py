@@ -31,8 +31,8 @@ from attestation.snp.report import parse_report
 from attestation.verdict import CHECK_NAMES, RULES_VERSION, Check, Claims, Outcome, Verdict
 
 # (27) What must have passed, whatever an entry asks for; the rest must not have failed.
-_MANDATORY: Final = frozenset((1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 14, 15, 16, 18, 20, 21, 24, 25))
-_REVOCATION: Final = 10
+_MANDATORY: Final = (1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 14, 15, 16, 18, 20, 21, 24, 25)
+_MANDATORY_WITH_LIST: Final = tuple(sorted((*_MANDATORY, 10)))
 _COMPLETE: Final = "no check failed, none that must pass left out"
 _NOT_REACHED: Final = tuple(
     Check(number, name, Outcome.NOT_APPLICABLE, "not reached: an earlier check failed", "")
@@ -77,7 +77,7 @@ def verify(
     endorsements = Endorsements(evidence, None if thorough else cache)
     results = []
     for index, values in entries:
-        result = _try_entry(Case.of(report, values, expected), endorsements, index, thorough=thorough)
+        result = _try_entry(Case(report, values, expected), endorsements, index, thorough=thorough)
         if result.failures == 0:
             break
         results.append(result)
@@ -96,21 +96,20 @@ def refusal(kind: Kind, found: Mapping[int, Check], index: int | None) -> Verdic
 def _try_entry(case: Case, endorsements: Endorsements, index: int, *, thorough: bool) -> _Result:
     field_checks(case)
     stage = 0
-    if thorough or not case.failed:
+    if thorough or case.failures == 0:
         stage = 1
         has_chain = endorsement_checks(case, endorsements)
-        if has_chain and (thorough or not case.failed):
+        if has_chain and (thorough or case.failures == 0):
             stage = 2
             signature_checks(case, endorsements)
-    failures = sum(check.outcome is Outcome.FAILED for check in case.found.values())
-    return _Result(stage, failures, case, index)
+    return _Result(stage, case.failures, case, index)
 
 
 def _conclude(evidence: Evidence, result: _Result, endorsements: Endorsements) -> Verdict:
     case, found = result.case, result.case.found
     # (27) Accepted means that everything mandatory was reached and passed, not only that nothing failed.
-    required = _MANDATORY | {_REVOCATION} if case.values.crl == "required" else _MANDATORY
-    missing = sorted(number for number in required if number not in found or not found[number].outcome)
+    required = _MANDATORY_WITH_LIST if case.values.crl == "required" else _MANDATORY
+    missing = [number for number in required if number not in found or not found[number].outcome]
     accepted = result.failures == 0 and not missing
     case.decide(
         27,
@@ -118,7 +117,7 @@ def _conclude(evidence: Evidence, result: _Result, endorsements: Endorsements) -
         f"{result.failures} failed" + (f", not decided: {', '.join(map(str, missing))}" if missing else ""),
         _COMPLETE,
     )
-    checks = tuple(found.get(check.number, check) for check in _NOT_REACHED)
+    checks = tuple([found.get(number, other) for number, other in enumerate(_NOT_REACHED, start=1)])
     claims = _claims(evidence, case, endorsements.chain()) if accepted else None
     return Verdict(evidence.kind, RULES_VERSION, accepted, checks, claims, result.index)
 
