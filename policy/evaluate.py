@@ -1,10 +1,11 @@
 """Answers requests by a policy's own Rego, with the state that the guest agent would keep; explains what it denies.
 
-The interpreter is regopy (rego-cpp), whose limits stay in here: it cannot replace data, so each change of state takes a new
-one; it reports failed queries by a flag; and its plain inputs mangle texts, so requests go in as JSON.
+The interpreter is regopy (rego-cpp), whose limits stay in here: it cannot replace data, so each change of state takes a
+new one; it reports failed queries by a flag; and its plain inputs mangle texts, so requests go in as JSON.
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, cast
@@ -12,7 +13,8 @@ from typing import Protocol, cast
 import regopy
 
 from policy.errors import PolicyTextError
-from policy.explain import Reason, explain
+from policy.explain import explain
+from policy.reasons import Reason
 from policy.rego import policy_data
 
 _MODULE = "agent_policy"
@@ -21,18 +23,18 @@ _MODULE = "agent_policy"
 class _Output(Protocol):
     def ok(self) -> bool: ...
     def __len__(self) -> int: ...
-    def binding(self, name: str) -> "_Node": ...
 
 
-class _Node(Protocol):
-    def json(self) -> str: ...
+class _Bundle(Protocol):
+    def ok(self) -> bool: ...
 
 
 class _Interpreter(Protocol):
     def add_data(self, data: Mapping[str, object]) -> None: ...
     def add_module(self, name: str, text: str) -> None: ...
     def set_input_term(self, term: str) -> None: ...
-    def query(self, query: str) -> _Output: ...
+    def build(self, query: str, entrypoints: Sequence[str]) -> _Bundle: ...
+    def query_bundle_entrypoint(self, bundle: _Bundle, entrypoint: str) -> _Output: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +59,9 @@ class PolicyEngine:
         """
         self._text = text
         self._data = policy_data(text)
+        self._endpoints = frozenset(re.findall(r"^default ([A-Za-z]+) := false$", text, re.MULTILINE))
         self._state: dict[str, object] = {}
+        self._bundles: dict[str, _Bundle] = {}
         self._interpreter = self._load()
 
     @property
@@ -77,6 +81,7 @@ class PolicyEngine:
         if operations:
             for operation in operations:
                 self._apply(operation)
+            self._bundles.clear()
             self._interpreter = self._load()
         return Decision(allowed=True)
 
@@ -90,13 +95,21 @@ class PolicyEngine:
         return interpreter
 
     def _ask(self, endpoint: str, request: Mapping[str, object]) -> tuple[bool, Sequence[Mapping[str, object]]]:
-        if not (endpoint.isascii() and endpoint.isalnum()):
+        if endpoint not in self._endpoints:
             return False, ()
+        # A compiled bundle of this endpoint alone is the quickest: one of all endpoints is three times slower.
+        entrypoint = f"{_MODULE}/{endpoint}"
+        bundle = self._bundles.get(endpoint)
+        if bundle is None:
+            bundle = self._interpreter.build(f"v = data.{_MODULE}.{endpoint}", [entrypoint])
+            if not bundle.ok():
+                raise PolicyTextError(f"the policy's rule {endpoint} cannot be compiled: {bundle}")
+            self._bundles[endpoint] = bundle
         self._interpreter.set_input_term(json.dumps(request, ensure_ascii=False))
-        output = self._interpreter.query(f"v = data.{_MODULE}.{endpoint}")
+        output = self._interpreter.query_bundle_entrypoint(bundle, entrypoint)
         if not output.ok() or len(output) == 0:
             return False, ()  # Undefined or an error: the agent denies too.
-        answer = json.loads(output.binding("v").json())
+        (answer,) = json.loads(str(output))["expressions"]
         match answer:
             case bool():
                 return answer, ()
@@ -110,5 +123,7 @@ class PolicyEngine:
         path = str(operation.get("path"))
         key = path.removeprefix("/pstate/")
         if operation.get("op") != "add" or key == path or "/" in key or "~" in key:
-            raise PolicyTextError(f"the policy changes its state by {dict(operation)!r}, which this program does not do")
+            raise PolicyTextError(
+                f"the policy changes its state by {dict(operation)!r}, which this program does not do"
+            )
         self._state[key] = operation["value"]

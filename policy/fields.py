@@ -49,8 +49,8 @@ POD = Fields(
     free={
         "activeDeadlineSeconds", "affinity", "dnsConfig", "dnsPolicy", "hostAliases", "imagePullSecrets", "nodeName",
         "nodeSelector", "overhead", "preemptionPolicy", "priority", "readinessGates", "restartPolicy",
-        "runtimeClassName", "schedulerName", "schedulingGates", "subdomain", "terminationGracePeriodSeconds", "tolerations",
-        "topologySpreadConstraints", "priorityClassName",
+        "runtimeClassName", "schedulerName", "schedulingGates", "subdomain", "terminationGracePeriodSeconds",
+        "tolerations", "topologySpreadConstraints", "priorityClassName",
     },
     special={
         "hostNetwork": Only((False,), _HOST, _REMOVE),
@@ -61,7 +61,7 @@ POD = Fields(
         "os": Only(({"name": "linux"},), "confidential guests run Linux", _REMOVE),
         "ephemeralContainers": Never("a container added for debugging could read everything in the pod", _REMOVE),
         "resourceClaims": Never("devices from claims are not described yet", "use no claims in confidential pods"),
-        "resources": Never("limits of a whole pod change OOM scores in a way not described yet", "write them per container"),
+        "resources": Never("how they change OOM scores is not described yet", "write them per container"),
         "hostnameOverride": Never("it overrides what the policy compares", "write hostname"),
     },
 )  # fmt: skip
@@ -75,8 +75,8 @@ POD_SECURITY = Fields(
 CONTAINER = Fields(
     handled={
         "name", "image", "command", "args", "workingDir", "env", "envFrom", "resources", "volumeMounts",
-        "volumeDevices", "livenessProbe", "readinessProbe", "startupProbe", "lifecycle", "securityContext", "tty", "restartPolicy",
-        "terminationMessagePath",
+        "volumeDevices", "livenessProbe", "readinessProbe", "startupProbe", "lifecycle", "securityContext", "tty",
+        "restartPolicy", "terminationMessagePath",
     },
     free={"imagePullPolicy", "ports", "stdin", "stdinOnce", "terminationMessagePolicy", "resizePolicy"},
 )  # fmt: skip

@@ -1,10 +1,10 @@
-"""Who a container runs as and what the kernel lets it do: users, groups, capabilities, OOM score; from security contexts alone.
+"""Who a container runs as and what the kernel lets it do: users, groups, capabilities, OOM score; no files, no mounts.
 
-Images are pulled inside the guest, so the node's runtime sees no layers: it knows no groups from ``/etc/group``, and a group that
-the YAML does not give is 0 for it. Whatever depends on more must be written down.
+Images are pulled inside the guest, so the node's runtime sees no layers: it knows no groups from ``/etc/group``, and a
+group that the YAML does not give is 0 for it. Whatever depends on more must be written down.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Final
@@ -19,8 +19,11 @@ BEST_EFFORT: Final = (1000, 1000)
 BURSTABLE: Final = (2, 999)  # By the node's memory, which nobody knows here.
 GUARANTEED: Final = (-997, -997)
 _DEFAULT_PROFILE: Final = "cri-containerd.apparmor.d"  # Where the node has AppArmor; without it there is none.
-_UNITS: Final = {"": 1, "m": Decimal("0.001"), "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15, "E": 10**18,
-                 "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "Pi": 2**50, "Ei": 2**60, "u": Decimal("0.000001")}  # fmt: skip
+_UNITS: Final[Mapping[str, Decimal]] = {
+    "": Decimal(1), "m": Decimal("0.001"), "u": Decimal("0.000001"),
+    **{unit: Decimal(1000 ** (power + 1)) for power, unit in enumerate("kMGTPE")},
+    **{f"{unit}i": Decimal(1024 ** (power + 1)) for power, unit in enumerate("KMGTPE")},
+}  # fmt: skip
 _RESOURCES: Final = {"cpu", "memory", "ephemeral-storage"}
 
 
@@ -87,7 +90,7 @@ def container_identity(
 
 
 def sandbox_identities(reader: Reader) -> tuple[int, int, tuple[tuple[int, ...], ...]]:
-    """User, group and the possible group lists of the sandbox: runtimes differ in whether it gets the additional groups."""
+    """User, group and possible group lists of the sandbox: runtimes differ in whether it gets the additional groups."""
     pod = reader.table(reader.pod, "securityContext", ())
     uid = reader.number(pod, "runAsUser", ("securityContext",))
     gid = reader.number(pod, "runAsGroup", ("securityContext",))

@@ -1,4 +1,4 @@
-"""What a pod should look like to its guest agent, in Kata's terms; plain values, made elsewhere, judged nowhere here."""
+"""What a pod should look like to its guest agent, in Kata's terms; values only, made and judged elsewhere."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,7 +16,9 @@ DEFAULT_CAPABILITIES = (
     "SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYS_CHROOT",
 )  # fmt: skip
 ALL_CAPABILITIES = tuple(sorted((
-    *DEFAULT_CAPABILITIES, "AUDIT_CONTROL", "AUDIT_READ", "BLOCK_SUSPEND", "BPF", "CHECKPOINT_RESTORE", "DAC_READ_SEARCH", "IPC_LOCK", "IPC_OWNER", "LEASE", "LINUX_IMMUTABLE", "MAC_ADMIN", "MAC_OVERRIDE", "NET_ADMIN", "NET_BROADCAST",
+    *DEFAULT_CAPABILITIES, "AUDIT_CONTROL", "AUDIT_READ", "BLOCK_SUSPEND", "BPF", "CHECKPOINT_RESTORE",
+    "DAC_READ_SEARCH", "IPC_LOCK", "IPC_OWNER", "LEASE", "LINUX_IMMUTABLE", "MAC_ADMIN", "MAC_OVERRIDE", "NET_ADMIN",
+    "NET_BROADCAST",
     "PERFMON", "SYSLOG", "SYS_ADMIN", "SYS_BOOT", "SYS_MODULE", "SYS_NICE", "SYS_PACCT", "SYS_PTRACE", "SYS_RAWIO",
     "SYS_RESOURCE", "SYS_TIME", "SYS_TTY_CONFIG", "WAKE_ALARM",
 )))  # fmt: skip
@@ -62,7 +64,7 @@ class Memory:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class After:
-    """What must have happened before: *flag* of the container *key*; *passed* is the init container that is over then."""
+    """What must have happened before: *flag* of the container *key*; *passed* is the init container over then."""
 
     flag: str
     key: str
@@ -106,7 +108,7 @@ class Container:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pod:
-    """A pod: its names (*name* is a pattern, *hostname* empty unless the YAML gives one), and its containers, sandbox first."""
+    """A pod: names (*name* is a pattern, *hostname* empty unless the YAML gives one) and containers, sandbox first."""
 
     name: str
     namespace: Text

@@ -1,7 +1,7 @@
 """From a pod spec and image configurations to what the guest agent should be asked for; judges no request.
 
-The order is containerd's and the kubelet's: image, then pod, then container. Whatever cannot be told from the YAML and the
-images is refused, all of it at once, with the place and what to write instead.
+The order is containerd's and the kubelet's: image, then pod, then container. Whatever cannot be told from the YAML and
+the images is refused, all of it at once, with the place and what to write instead.
 """
 
 from collections.abc import Mapping
@@ -89,7 +89,7 @@ class _Builder:
         if self.reader.flag(self.spec, "enableServiceLinks", ()) is not False:
             self.reader.refuse(
                 ("enableServiceLinks",),
-                "the node would add variables for every Service of the namespace, in names and values of its own choice",
+                "the node would add variables for every Service, in names and values of its own choice",
                 "write enableServiceLinks: false",
             )
         containers = [self.sandbox()]
@@ -169,8 +169,9 @@ class _Builder:
             key=str(item.get("name")), kind=kind, after=after, image=reference,
             args=self.args(path, item, image, usable), env=env,
             cwd=reader.text(item, "workingDir", path) or image.working_dir or "/",
-            uid=user.uid, gid=user.gid, groups=(user.groups,), capabilities=identity.capabilities(reader, security, path),
-            base=base, mounts=mounts, memory=memory, devices=self.volumes.devices(item, path),
+            uid=user.uid, gid=user.gid, groups=(user.groups,),
+            capabilities=identity.capabilities(reader, security, path), base=base,
+            mounts=mounts, memory=memory, devices=self.volumes.devices(item, path),
             no_new_privileges=escalation is False, readonly=readonly, privileged=privileged, tty=tty, oom=self.oom,
             apparmor=identity.apparmor(reader, security, path), exec=self.commands(path, item), pidns=self.shared_pids,
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Writes the policy: fixed rules, then what this pod is expected to be; one item per line, the same text for the same pod."""
+"""Writes the policy: fixed rules, then what this pod is expected to be; the same text for the same pod."""
 
 import hashlib
 import json
@@ -76,7 +76,7 @@ def render(pod: Pod) -> Policy:
     for number, line in enumerate(text.split("\n"), 1):
         if len(line.encode()) > _MAX_LINE:
             raise PolicyTextError(
-                f"line {number} of the policy would have {len(line.encode())} bytes, the agent reads at most {_MAX_LINE}: "
+                f"line {number} of the policy would have {len(line.encode())} bytes, the agent reads {_MAX_LINE}: "
                 f"shorten the argument or variable that begins with {line.strip()[:60]!r}"
             )
     return Policy(text=text, sha256=hashlib.sha256(text.encode()).digest())
@@ -94,7 +94,9 @@ def policy_data(text: str) -> dict[str, object]:
     except (ValueError, RecursionError) as error:
         raise PolicyTextError(f"the expectations in the policy are no JSON: {error}") from error
     if not isinstance(found, dict) or not {"pod", "containers", "shared"} <= set(found):
-        raise PolicyTextError("this is no policy of this program: it holds no policy_data with pod, containers and shared")
+        raise PolicyTextError(
+            "this is no policy of this program: it holds no policy_data with pod, containers and shared"
+        )
     return cast("dict[str, object]", found)
 
 

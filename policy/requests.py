@@ -147,12 +147,12 @@ class Shim:
             "Args": list(command), "Terminal": False, "Capabilities": None, "ApparmorProfile": "", "OOMScoreAdj": 0,
         }  # fmt: skip
         return {
-            "container_id": cid, "exec_id": "9de547dd-0cad-42b6-a830-e00c297226bf", "string_user": None, "process": process,
-            "stdin_port": 0, "stdout_port": 0, "stderr_port": 0,
+            "container_id": cid, "exec_id": "9de547dd-0cad-42b6-a830-e00c297226bf", "string_user": None,
+            "process": process, "stdin_port": 0, "stdout_port": 0, "stderr_port": 0,
         }  # fmt: skip
 
     def copies(self, key: str, attempt: int = 0) -> Iterator[Request]:
-        """``CopyFileRequest`` for each file or folder that the container finds mounted; folders with a kubelet's links."""
+        """``CopyFileRequest`` for each file or folder that the container finds mounted, with the kubelet's links."""
         container = self.pod.container(key)
         cid = self.container_id(key, attempt)
         for place, mount in {**base_mounts(container.base), **container.mounts}.items():
@@ -172,7 +172,8 @@ class Shim:
         """``UpdateInterfaceRequest`` for the pod's one interface."""
         return {
             "interface": {
-                "device": "eth0", "name": "eth0", "IPAddresses": [{"family": 0, "address": self.facts.ip, "mask": "24"}],
+                "device": "eth0", "name": "eth0",
+                "IPAddresses": [{"family": 0, "address": self.facts.ip, "mask": "24"}],
                 "mtu": 1500, "hwAddr": "46:7c:91:8d:d4:20", "devicePath": "", "type_": "", "raw_flags": 0,
             }
         }  # fmt: skip
@@ -180,7 +181,8 @@ class Shim:
     def update_routes(self) -> Request:
         """``UpdateRoutesRequest`` with a default route."""
         route = {
-            "dest": "", "gateway": "10.244.0.1", "device": "eth0", "source": "", "scope": 0, "family": 0, "flags": 0, "mtu": 0,
+            "dest": "", "gateway": "10.244.0.1", "device": "eth0", "source": "", "scope": 0, "family": 0, "flags": 0,
+            "mtu": 0,
         }  # fmt: skip
         return {"routes": {"Routes": [route]}}
 
@@ -243,7 +245,8 @@ class Shim:
             "Terminal": container.tty,
             "ConsoleSize": None,
             "User": {
-                "UID": container.uid, "GID": container.gid, "AdditionalGids": list(container.groups[-1]), "Username": "",
+                "UID": container.uid, "GID": container.gid, "AdditionalGids": list(container.groups[-1]),
+                "Username": "",
             },
             "Args": [arg.filled(fillings) for arg in container.args],
             "Env": [f"{name}={value.filled(fillings)}" for name, value in container.env.items()],
@@ -269,16 +272,18 @@ class Shim:
         found: list[Request] = [
             {**_storage("image_guest_pull", source, "overlay", root), "driver_options": [option]},
         ]
-        for memory in container.memory:
-            found.append({**_storage("ephemeral", "tmpfs", "tmpfs", memory.mount_point), "options": list(memory.options)})
-        for volume in container.disks.values():
-            found.append(
-                {
-                    **_storage("blk", self._device(volume), "ext4", self._disk(volume)),
-                    "driver_options": ["encryption_key=ephemeral", "create_filesystem"],
-                    "shared": True,
-                }
-            )
+        found += [
+            {**_storage("ephemeral", "tmpfs", "tmpfs", memory.mount_point), "options": list(memory.options)}
+            for memory in container.memory
+        ]
+        found += [
+            {
+                **_storage("blk", self._device(volume), "ext4", self._disk(volume)),
+                "driver_options": ["encryption_key=ephemeral", "create_filesystem"],
+                "shared": True,
+            }
+            for volume in container.disks.values()
+        ]
         return found
 
     def _device(self, volume: str | None) -> str:
@@ -291,13 +296,14 @@ class Shim:
     def _linux(self, container: Container, cid: str) -> Request:
         sandbox = container.kind is Kind.SANDBOX
         processor = {
-            "Shares": 2, "Quota": 0, "Period": 0 if sandbox else 100_000, "RealtimeRuntime": 0, "RealtimePeriod": 0, "Cpus": "",
-            "Mems": "",
+            "Shares": 2, "Quota": 0, "Period": 0 if sandbox else 100_000, "RealtimeRuntime": 0, "RealtimePeriod": 0,
+            "Cpus": "", "Mems": "",
         }  # fmt: skip
         memory = {
-            "Limit": 0, "Reservation": 0, "Swap": 0, "Kernel": 0, "KernelTCP": 0, "Swappiness": 0, "DisableOOMKiller": False,
+            "Limit": 0, "Reservation": 0, "Swap": 0, "Kernel": 0, "KernelTCP": 0, "Swappiness": 0,
+            "DisableOOMKiller": False,
         }  # fmt: skip
-        resources = {
+        resources: Request = {
             "Devices": [], "Memory": None if sandbox else memory, "CPU": processor, "Pids": None, "BlockIO": None,
             "HugepageLimits": [], "Network": None,
         }  # fmt: skip
@@ -323,14 +329,14 @@ class Shim:
 
 def _storage(driver: str, source: str, fstype: str, mount_point: str) -> Request:
     return {
-        "driver": driver, "driver_options": [], "source": source, "fstype": fstype, "options": [], "mount_point": mount_point,
+        "driver": driver, "driver_options": [], "source": source, "fstype": fstype, "options": [],
+        "mount_point": mount_point,
         "fs_group": None, "shared": False,
     }  # fmt: skip
 
 
 def _copy(path: str, file_type: str, mode: int) -> Request:
     return {
-        "path": path, "file_type": file_type, "symlink_target": None, "file_size": 0, "file_mode": mode, "dir_mode": 0o40750,
-        "uid": 0, "gid": 0, "offset": 0,
+        "path": path, "file_type": file_type, "symlink_target": None, "file_size": 0, "file_mode": mode,
+        "dir_mode": 0o40750, "uid": 0, "gid": 0, "offset": 0,
     }  # fmt: skip
-
