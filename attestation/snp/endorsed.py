@@ -95,7 +95,8 @@ def signature_checks(case: Case, endorsements: Endorsements) -> None:
         7,
         links is None and is_valid,
         lambda: links or f"valid from {_minute(chain.not_before)} to {_minute(chain.not_after)}",
-        lambda: f"three RSASSA-PSS signatures, valid at {_minute(now)}",
+        # An accepted verdict names no time of judgement, so that an audit gets the same bytes from the recorded time.
+        lambda: "three RSASSA-PSS signatures, valid when judged" + ("" if is_valid else f", at {_minute(now)}"),
     )
     _revocation(case, chain, crl)
     case.decide(
@@ -202,8 +203,10 @@ def _revocation(case: Case, chain: Chain, fault: str | None) -> None:
     serial = chain.intermediate.certificate.serial
 
     def wanted() -> str:
-        demand = f"a list of the root, fresh at {_minute(now)}, that does not name serial {serial:#x}"
-        return demand if is_required else f"{demand}; its absence or age is tolerated"
+        demand = f"a list of the root, fresh when judged, that does not name serial {serial:#x}"
+        if not is_required:
+            return f"{demand}; its absence or age is tolerated"
+        return demand if is_fresh else f"{demand}; judged at {_minute(now)}"
 
     def seen() -> str:
         if crl is None:

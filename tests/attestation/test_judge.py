@@ -366,6 +366,16 @@ def test_a_verdict_is_the_same_bytes_every_time() -> None:
     assert len(first.outcomes) == verdicts.CHECK_COUNT
 
 
+def test_an_accepted_verdict_does_not_depend_on_the_minute_of_judgement() -> None:
+    """The Coordinator judges, then writes; an audit judges at the written time and must get the same bytes."""
+    vendor = vendor_chain(VENDOR)
+    evidence, values = make_evidence(vendor, REPORT_DATA), reference_values(vendor)
+    later = check(evidence, values, now=NOW + timedelta(hours=5))
+    assert later.json() == check(evidence, values).json()
+    refused = check(evidence, values, now=START - timedelta(days=1))
+    assert "2025-12-31T00:00Z" in refused.checks[6].wanted
+
+
 def test_every_check_can_be_read_by_a_person() -> None:
     vendor = vendor_chain(VENDOR)
     for verdict in (
