@@ -224,6 +224,7 @@ class Service:
 
     async def _certificate(self, message: CertificateRequest) -> CertificateResponse:
         self._demand_active()
+        self._demand_writable()
         asked = read_request(message)
         while (other := self._in_flight.get(asked.request_id)) is not None:
             await other.wait()  # The same request is in work: its answer will be this one's, too.
@@ -307,6 +308,7 @@ class Service:
         async with self._changing:
             if self.phase == "recovery":
                 raise NeedsRecoveryError
+            self._demand_writable()
             offered = await self._in_thread(partial(read_offer, message))
             again = False
             while not self._in_force(offered):
@@ -430,6 +432,10 @@ class Service:
                 raise NeedsRecoveryError
             case "active":
                 return
+
+    def _demand_writable(self) -> None:
+        if self.stopped is not None:
+            raise self.stopped
 
     def _start_writer(self) -> CoordinatorWriter:
         seed, tasks = self._seed, self._tasks

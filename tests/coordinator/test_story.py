@@ -53,17 +53,21 @@ def open_secret(answer: CertificateResponse, pod: Pod, origin: str) -> bytes:
     return hpke_open(sealed.data, pod.hpke, secret_info(origin, hashlib.sha256(answer.bundle).digest()))
 
 
-async def recover(running: Running, shares: SetManifestResponse) -> None:
+async def recover(
+    running: Running, shares: SetManifestResponse, *, head: tuple[int, bytes] | None = None, **how: object
+) -> None:
     raw, statement = await running.statement()
     there = statement.unverified
     assert there is not None
+    size, root = head or (there.size, bytes.fromhex(there.root))
     request = recovery_request(
         shares.seed_shares[0].sealed,
         origin=there.origin,
         hpke_public=bytes.fromhex(statement.hpke_public_key),
         statement=raw,
-        size=there.size,
-        root=bytes.fromhex(there.root),
+        size=size,
+        root=root,
+        **how,  # type: ignore[arg-type]
     )
     async with running.client() as client:
         answer = await client.recover(request)

@@ -1,7 +1,7 @@
 """A whole Coordinator in the test's process: real HTTP, TLS and ledger; clock and processor are the test's."""
 
 import asyncio
-import dataclasses
+import io
 import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +14,7 @@ from typing import Any
 import aiohttp
 
 from attestation.issuer import Issuer
+from coordinator import logs
 from coordinator.epoch import Epoch, open_epoch, tls_context
 from coordinator.metrics import Metrics
 from coordinator.opening import open_ledger
@@ -87,6 +88,7 @@ async def coordinator(
     change: Callable[[Settings], Settings] | None = None,
 ) -> AsyncIterator[Running]:
     """Open *store* (an empty one in memory), listen on free ports, stop gracefully at the end."""
+    logs.configure("error", io.StringIO())
     time_source = clock or Clock()
     settings = Settings(
         ledger=Path("unused"),
@@ -128,6 +130,3 @@ async def problem(response: aiohttp.ClientResponse) -> dict[str, Any]:
     document: dict[str, Any] = await response.json(content_type=None)
     assert document["status"] == response.status
     return document
-
-
-__all__ = ["Clock", "Running", "coordinator", "dataclasses", "problem"]

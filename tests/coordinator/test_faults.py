@@ -1,0 +1,242 @@
+"""A store that fails, lies or goes back: what clients are told, and what is in the ledger afterwards."""
+
+import copy
+from collections.abc import Callable
+
+import pytest
+
+from coordinator.opening import open_ledger
+from coordinator.refusals import RuleBrokenError, UnprovenError
+from ledger.errors import LedgerContentError, StoreError, StoreFullError
+from ledger.memory import MemoryStore
+from ledger.store import Batch
+from manifest.model import Policy
+from tests.coordinator.test_evidence import until
+from tests.coordinator.test_story import certificate, check_bundle, recover, set_manifest
+from tests.support.coordinator import Running, coordinator
+from tests.support.deployment import VAULT_POLICY, Deployment, Pod
+from wire.problem import RemoteRefusedError
+from wire.routes import Port
+
+
+class FaultyStore(MemoryStore):
+    """Fails the next append that writes entries, before or after it took effect; can go back to an earlier state."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fault: Exception | None = None
+        self.persists = False
+        self.instead: dict[str, object] | None = None
+
+    def append(self, batch: Batch) -> None:
+        if self.fault is None or not batch.entries:
+            super().append(batch)
+            return
+        fault, self.fault = self.fault, None
+        if self.persists:
+            super().append(batch)
+        if self.instead is not None:
+            self.__dict__.update(copy.deepcopy(self.instead))
+        raise fault
+
+    def picture(self) -> dict[str, object]:
+        content = ("_head", "_entries", "_nodes", "_blobs", "_requests", "_draft", "_finished")
+        return {name: copy.deepcopy(self.__dict__[name]) for name in content}
+
+
+FAULTS = {
+    "full": (StoreFullError("the ledger has reached its map"), "ledger_full", 507),
+    "failed": (StoreError("the disk is gone"), "store_failed", 503),
+    "os": (OSError(28, "No space left on device"), "store_failed", 503),
+}
+
+
+async def refusal(running: Running, pod: Pod) -> RemoteRefusedError:
+    with pytest.raises(RemoteRefusedError) as caught:
+        await certificate(running, pod)
+    return caught.value
+
+
+@pytest.mark.parametrize("name", FAULTS)
+async def test_an_append_that_fails_before_it_took_effect_records_nothing(name: str) -> None:
+    """A client could hold a certificate that the ledger does not know."""
+    fault, code, status = FAULTS[name]
+    store = FaultyStore()
+    async with coordinator(store) as running:
+        await set_manifest(running)
+        store.fault = fault
+        error = await refusal(running, Pod(VAULT_POLICY))
+        assert (error.code, error.problem.status) == (code, status)
+        assert running.service.ledger.size == 3
+        assert running.service.state.certificates == 0
+        pod = Pod(VAULT_POLICY)
+        check_bundle(await certificate(running, pod), pod, running)
+    assert open_ledger(store).state.certificates == 1
+
+
+@pytest.mark.parametrize("name", ["failed", "os"])
+async def test_an_append_that_fails_after_it_took_effect_counts_as_committed(name: str) -> None:
+    store = FaultyStore()
+    async with coordinator(store) as running:
+        await set_manifest(running)
+        store.fault, store.persists = FAULTS[name][0], True
+        pod = Pod()
+        check_bundle(await certificate(running, pod), pod, running)
+        assert running.service.state.certificates == 1
+    assert open_ledger(store).state.certificates == 1
+
+
+@pytest.mark.parametrize("persists", [False, True], ids=["lost", "kept"])
+async def test_a_first_set_that_fails_leaves_either_nothing_or_everything(persists: bool) -> None:
+    store = FaultyStore()
+    async with coordinator(store) as running:
+        store.fault, store.persists = StoreError("the disk is gone"), persists
+        if persists:
+            assert (await set_manifest(running)).generation == 1
+        else:
+            with pytest.raises(RemoteRefusedError) as caught:
+                await set_manifest(running)
+            assert caught.value.code == "store_failed"
+            assert running.service.phase == "empty"
+            assert (await set_manifest(running)).generation == 1
+    assert open_ledger(store).state.generation == 1
+
+
+async def test_a_recovery_that_fails_can_be_tried_again() -> None:
+    """The Coordinator would be active without a recorded epoch, or lost until the next restart."""
+    store = FaultyStore()
+    async with coordinator(store) as running:
+        shares = await set_manifest(running)
+    async with coordinator(store) as running:
+        store.fault = StoreError("the disk is gone")
+        with pytest.raises(RemoteRefusedError) as caught:
+            await recover(running, shares)
+        assert caught.value.code == "store_failed"
+        assert running.service.phase == "recovery"
+        _, statement = await running.statement()
+        assert statement.state == "recovery"
+        await recover(running, shares)
+        await certificate(running, Pod())
+    assert open_ledger(store).state.recoveries == 1
+
+
+async def test_a_store_that_goes_back_stops_the_writer_for_good() -> None:
+    """The host could make two histories out of one."""
+    store = FaultyStore()
+    async with coordinator(store) as running, running.raw() as session:
+        await set_manifest(running)
+        older = store.picture()
+        await certificate(running, Pod())
+        store.fault, store.instead = StoreError("the disk is gone"), older
+        assert (await refusal(running, Pod())).code == "ledger_forked"
+        assert (await refusal(running, Pod())).code == "ledger_forked"
+        for probe, status in (("liveness", 503), ("readiness", 503), ("startup", 200)):
+            async with session.get(running.url(Port.PROBE, f"/probe/{probe}")) as response:
+                assert response.status == status
+        async with running.client() as client:
+            state = running.service.state
+            request = Deployment().with_policy(b"# new", Policy(sans=("new",))).request(state.origin, state.transition)
+            with pytest.raises(RemoteRefusedError) as caught:
+                await client.set_manifest(request)
+            assert caught.value.code == "ledger_forked"
+
+
+async def test_a_ledger_that_was_rolled_back_is_not_recovered() -> None:
+    """The share owner remembers a longer ledger than the storage offers now."""
+    store = FaultyStore()
+    async with coordinator(store) as running:
+        shares = await set_manifest(running)
+        older = store.picture()
+        await certificate(running, Pod())
+        longer = running.service.ledger.size, running.service.ledger.root
+    store.__dict__.update(older)
+    async with coordinator(store) as running:
+        with pytest.raises(RemoteRefusedError) as caught:
+            await recover(running, shares, head=longer)
+        assert caught.value.code == "head_mismatch"
+        with pytest.raises(RemoteRefusedError) as caught:
+            await recover(running, shares, head=(2, b"\x07" * 32))
+        assert caught.value.code == "head_mismatch"
+        assert running.service.phase == "recovery"
+        assert running.service.ledger.size == older["_head"].size  # type: ignore[attr-defined]
+
+
+async def story(store: MemoryStore) -> None:
+    async with coordinator(store) as running:
+        await set_manifest(running)
+        await certificate(running, Pod(VAULT_POLICY))
+        await set_manifest(running, Deployment().with_policy(b"# new", Policy(sans=("new",))))
+        with pytest.raises(RemoteRefusedError):
+            await certificate(running, Pod(b"# unknown"))
+        await until(lambda: running.service.state.refused == 1)
+
+
+Damage = Callable[[MemoryStore], None]
+
+
+def cut_entry(store: MemoryStore) -> None:
+    store._entries[4] = store._entries[4][:-1]
+
+
+def flip_entry(store: MemoryStore) -> None:
+    entry = bytearray(store._entries[2])
+    entry[40] ^= 1
+    store._entries[2] = bytes(entry)
+
+
+def swap_entries(store: MemoryStore) -> None:
+    store._entries[3], store._entries[4] = store._entries[4], store._entries[3]
+
+
+def drop_last(store: MemoryStore) -> None:
+    store._entries.pop()
+
+
+def flip_node(store: MemoryStore) -> None:
+    store._nodes[1] = bytes(32)
+
+
+def drop_blob(store: MemoryStore) -> None:
+    manifest = open_ledger(store).state.history[0].manifest
+    del store._blobs[manifest]
+
+
+def change_blob(store: MemoryStore) -> None:
+    manifest = open_ledger(store).state.history[0].manifest
+    store._blobs[manifest] += b" "
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [cut_entry, flip_entry, swap_entries, drop_last, flip_node, drop_blob, change_blob],
+    ids=lambda f: f.__name__,
+)
+async def test_a_damaged_ledger_is_refused_with_a_reason(damage: Damage) -> None:
+    store = MemoryStore()
+    await story(store)
+    assert open_ledger(store).state.generation == 2
+    damage(store)
+    with pytest.raises((LedgerContentError, RuleBrokenError, UnprovenError)) as caught:
+        open_ledger(store)
+    assert "entry" in str(caught.value) or "blob" in str(caught.value)
+
+
+async def test_a_finished_note_by_a_stranger_is_refused() -> None:
+    """The storage could offer a checkpoint that no ledger key signed."""
+    store = MemoryStore()
+    await story(store)
+    assert store._finished is not None
+    store._finished = store._finished.replace(b"/epoch ", b"/epoch A", 1)
+    with pytest.raises(LedgerContentError):
+        open_ledger(store)
+
+
+async def test_the_writer_stores_the_finished_note_when_it_stops() -> None:
+    store = MemoryStore()
+    async with coordinator(store) as running:
+        await set_manifest(running)
+        await certificate(running, Pod())
+        finished = running.service.ledger.finished
+    assert finished is not None
+    assert store.finished() == finished.encode()
+    assert open_ledger(store).log.finished == finished
