@@ -1,0 +1,158 @@
+"""The example deployment played by real processes, each command as a person types it, on addresses of its own."""
+
+import json
+import os
+import shutil
+import signal
+import ssl
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+EXAMPLE = ROOT / "examples" / "emojivoto"
+PROGRAMS = {
+    "contrast": "cli.main",
+    "contrast-coordinator": "coordinator.__main__",
+    "contrast-initializer": "initializer.__main__",
+}
+PATIENCE_S = 120
+
+
+class Story:
+    """One workspace and the processes started in it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root / "workspace"
+        shutil.copytree(EXAMPLE, self.root)
+        number = os.getpid()
+        # Two runs at once must not meet: every address of 127.0.0.0/8 is this machine.
+        self.host = f"127.{100 + number % 100}.{number // 100 % 250 + 1}.{number // 25_000 + 1}"
+        self.coordinator = f"{self.host}:1313"
+        binaries = root / "bin"
+        binaries.mkdir()
+        for name, module in PROGRAMS.items():
+            script = binaries / name
+            script.write_text(f"#!{sys.executable}\nimport sys\nfrom {module} import main\nsys.exit(main())\n")
+            script.chmod(0o755)
+        self.environ = {
+            "PATH": f"{binaries}:{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "PYTHONPATH": str(ROOT),
+            "HOME": str(root),
+            "LANG": "C.UTF-8",
+        }
+        self.guest: subprocess.Popen[bytes] | None = None
+
+    def run(self, *command: str, status: int = 0, stdin: bytes = b"") -> str:
+        """Run *command* in the workspace; give stdout and stderr together."""
+        done = subprocess.run(
+            command,
+            cwd=self.root,
+            env=self.environ,
+            input=stdin,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=PATIENCE_S,
+            check=False,
+        )
+        output = done.stdout.decode("utf-8", "replace")
+        assert done.returncode == status, f"{' '.join(command)} ended with {done.returncode}:\n{output}\n{self.log()}"
+        return output
+
+    def contrast(self, *arguments: str, status: int = 0) -> str:
+        return self.run("contrast", *arguments, status=status)
+
+    def log(self) -> str:
+        path = self.root / "coordinator.log"
+        return path.read_text()[-3000:] if path.exists() else ""
+
+    def start_coordinator(self) -> None:
+        with (self.root / "coordinator.log").open("ab") as log:
+            self.guest = subprocess.Popen(
+                [
+                    *("contrast", "dev", "guest", "--bind", self.host, "--pod", "coordinator", "deployment/"),
+                    *("--", "contrast-coordinator", "--ledger", "ledger"),
+                ],
+                cwd=self.root,
+                env=self.environ,
+                stdout=log,
+                stderr=log,
+            )
+        self.wait(lambda: self.probe("startup") == 200, "the Coordinator has started")
+
+    def probe(self, name: str) -> int:
+        """The status of a probe; 0 where nobody answers."""
+        try:
+            with urllib.request.urlopen(f"http://{self.host}:9102/probe/{name}", timeout=5) as response:
+                return int(response.status)
+        except urllib.error.HTTPError as error:
+            return error.code
+        except OSError:
+            return 0
+
+    def wait(self, condition: object, what: str) -> None:
+        assert callable(condition)
+        deadline = time.monotonic() + 60
+        while not condition():
+            assert time.monotonic() < deadline, f"not in time: {what}\n{self.log()}"
+            time.sleep(0.05)
+
+    def kill_coordinator(self) -> None:
+        """`kill -9`, as a machine that loses power."""
+        recorded = json.loads((self.root / ".contrast-dev" / "run" / "coordinator.json").read_bytes())
+        os.kill(recorded["pid"], signal.SIGKILL)
+        assert self.guest is not None
+        self.guest.wait(PATIENCE_S)
+
+    def web(self, path: str, *more: str, status: int = 0) -> str:
+        """What curl gets from the web front end, trusting verify/mesh-root.pem alone."""
+        url = f"https://web:8443{path}"
+        resolve = f"web:8443:{self.host}"
+        return self.run(
+            *("curl", "--silent", "--show-error", "--fail", "--cacert", "./verify/mesh-root.pem"),
+            *("--resolve", resolve, *more, url),
+            status=status,
+        )
+
+    def chain(self) -> str:
+        """The mission's own check: s_client, awk, openssl verify. Gives what openssl says."""
+        shown = self.run(
+            *("openssl", "s_client", "-showcerts", "-connect", f"{self.host}:8443", "-servername", "web"), stdin=b""
+        )
+        (self.root / "certChain.pem").write_text(shown)
+        self.run("awk", '/BEGIN CERTIFICATE/ {n++} n {print > ("cert." n ".pem")}', "certChain.pem")
+        return self.verify_leaf()
+
+    def verify_leaf(self, *, status: int = 0) -> str:
+        return self.run(
+            *("openssl", "verify", "-verbose", "-trusted", "verify/mesh-root.pem", "--", "cert.1.pem"), status=status
+        )
+
+    def pods(self) -> list[dict[str, str]]:
+        return [json.loads(line) for line in self.contrast("dev", "status", "--json").splitlines()]
+
+    def talk_without_certificate(self, service: str) -> bool:
+        """Whether *service* lets in a client that shows no certificate."""
+        address = next(pod["address"] for pod in self.pods() if pod["subject"].startswith(f"{service}-"))
+        context = ssl.create_default_context(cafile=self.root / "verify" / "mesh-root.pem")
+        opener = urllib.request.build_opener(urllib.request.HTTPSHandler(context=context))
+        context.check_hostname = False
+        try:
+            opener.open(f"https://{address.partition(':')[0]}:8443/", timeout=10)
+        except urllib.error.HTTPError:
+            return True
+        except OSError as error:
+            if "certificate required" in str(error).replace("_", " ").lower():
+                return False
+            raise
+        return True
+
+    def close(self) -> None:
+        if (self.root / ".contrast-dev" / "run").exists():
+            self.contrast("dev", "stop")
+        if self.guest is not None and self.guest.poll() is None:
+            self.guest.terminate()
+            self.guest.wait(PATIENCE_S)
