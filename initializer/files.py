@@ -64,11 +64,15 @@ def place(directory: Path, files: Mapping[str, File], *, label: str) -> None:
             _write_set(fresh, files)
             _link_missing(directory, files, linked)
             _replace_link(directory / _DATA, fresh.name)  # From here on, everybody sees the new set.
-        except BaseException:  # Whatever it was, an interrupt too: the directory is left as it was found.
-            for link in linked:
-                link.unlink(missing_ok=True)
-            shutil.rmtree(fresh, ignore_errors=True)
-            raise
+        except BaseException as error:  # Whatever it was, an interrupt too: never a link to a set that is gone.
+            if not _leads_to(directory / _DATA, fresh.name):
+                for link in linked:
+                    link.unlink(missing_ok=True)
+                shutil.rmtree(fresh, ignore_errors=True)
+                raise
+            if not isinstance(error, OSError):
+                raise
+            # The rename took effect although it was reported as failed, so the new set is in place.
         with suppress(OSError):  # The set is in place; what cannot be removed now is removed the next time.
             _clean(directory, files, fresh)
             _sync(directory)
@@ -91,7 +95,7 @@ def _link_missing(directory: Path, files: Mapping[str, File], made: list[Path]) 
     """Make the visible links, told in *made*. Until `..data` exists they lead nowhere: a reader still finds nothing."""
     for name in files:
         link = directory / name
-        if link.is_symlink() and str(link.readlink()) == f"{_DATA}/{name}":
+        if _leads_to(link, f"{_DATA}/{name}"):
             continue
         if os.path.lexists(link):
             raise FileExistsError(errno.EEXIST, f"{name} is there already and was not made by the Initializer")
@@ -106,12 +110,19 @@ def _replace_link(link: Path, target: str) -> None:
     temporary.replace(link)
 
 
+def _leads_to(link: Path, target: str) -> bool:
+    return link.is_symlink() and str(link.readlink()) == target
+
+
 def _clean(directory: Path, files: Mapping[str, File], fresh: Path) -> None:
     """Remove older sets, and links to files that the set has no more. A failure leaves rubbish, not a wrong set."""
     for path in directory.iterdir():
         if path.name.startswith(_FRESH) and path != fresh:
-            shutil.rmtree(path, ignore_errors=True)
-        elif path.is_symlink() and path.name not in files and str(path.readlink()) == f"{_DATA}/{path.name}":
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+        elif path.name not in files and _leads_to(path, f"{_DATA}/{path.name}"):
             path.unlink(missing_ok=True)
 
 
