@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.hashes import SHA384
 from attestation.errors import IssueError
 from attestation.evidence import Evidence, Kind
 from attestation.simulated.vendor import Chip, VendorChain
-from attestation.snp.certificates import EndorsementKind
+from attestation.snp.endorsement import EndorsementKind
 from attestation.snp.products import GENOA, MILAN, TURIN, Tcb, pack_tcb
 from attestation.snp.report import ALGORITHM_P384_SHA384, LAYOUT, SIGNED_SIZE, SIGNING_KEY_VCEK, SIGNING_KEY_VLEK
 

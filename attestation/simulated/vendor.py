@@ -14,19 +14,19 @@ from pathlib import Path
 from typing import Final, Literal
 
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.hashes import SHA384
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
     PrivateFormat,
-    PublicFormat,
     load_pem_private_key,
 )
 
 from attestation import der
 from attestation.errors import AttestationError, CertificateError
-from attestation.snp import certificates as amd
-from attestation.snp.certificates import EndorsementKind, parse_authority, parse_endorsement
+from attestation.simulated import mint
+from attestation.snp import endorsement as amd
+from attestation.snp.certificates import parse_authority
+from attestation.snp.endorsement import EndorsementKind, parse_endorsement
 from attestation.snp.products import GENOA, MILAN, PRODUCTS, TURIN, Product, Tcb
 
 ProductName = Literal["Milan", "Genoa", "Turin"]
@@ -38,7 +38,7 @@ DEFAULT_TCB: Final[Mapping[str, Tcb]] = {
 }
 _PRODUCT_NAME: Mapping[str, str] = {MILAN: "Milan-B0", GENOA: "Genoa", TURIN: "Turin"}
 PROVIDER: Final = "CN=cc-simulated.contrast.invalid"
-_ORGANIZATION = "Simulated vendor, no hardware"
+
 # As AMD: roots live 25 years, VCEKs 7, VLEKs 1. The list is kept fresh for as long as a workspace may live.
 _ROOT_LIFE = timedelta(days=25 * 365)
 _LEAF_LIFE: Mapping[EndorsementKind, timedelta] = {
@@ -105,27 +105,27 @@ class VendorChain:
         root_key = rsa.generate_private_key(65537, 4096)
         intermediate_key = rsa.generate_private_key(65537, 4096)
         middle = f"SEV-{line.chain}" if endorsement is EndorsementKind.VCEK else f"SEV-VLEK-{line.chain}"
-        root_name, middle_name = _name(f"ARK-{line.chain}"), _name(middle)
+        root_name, middle_name = mint.name(f"ARK-{line.chain}"), mint.name(middle)
         start, end = now - _SLACK, now + _ROOT_LIFE
-        root = _certificate(
+        root = mint.certificate(
             root_key,
             serial=_ARK_SERIAL,
             issuer=root_name,
             subject=root_name,
             validity=(start, end),
-            spki=_spki(root_key),
-            extensions=_authority(None, 0x06),
+            spki=mint.spki(root_key),
+            extensions=mint.authority(None, 0x06),
         )
-        intermediate = _certificate(
+        intermediate = mint.certificate(
             root_key,
             serial=_INTERMEDIATE_SERIAL,
             issuer=root_name,
             subject=middle_name,
             validity=(start, end),
-            spki=_spki(intermediate_key),
-            extensions=_authority(0, 0x04),
+            spki=mint.spki(intermediate_key),
+            extensions=mint.authority(0, 0x04),
         )
-        crl = _crl(root_name, start, now + _CRL_LIFE, (), root_key)
+        crl = mint.crl(root_name, start, now + _CRL_LIFE, (), root_key)
         issuer = _Issuer(line, endorsement, middle_name, intermediate_key)
         chip = issuer.make_chip(DEFAULT_TCB[product], start, secrets.token_bytes(line.chip_id_size))
         return cls(line, endorsement, root, intermediate, crl, root_key, intermediate_key, chip)
@@ -155,7 +155,7 @@ class VendorChain:
     def make_crl(self, *, this_update: datetime, next_update: datetime, revoked: tuple[int, ...] = ()) -> bytes:
         """A revocation list by the root, naming *revoked* serial numbers."""
         name = parse_authority(self.root).certificate.subject
-        return _crl(name, this_update, next_update, revoked, self.root_key)
+        return mint.crl(name, this_update, next_update, revoked, self.root_key)
 
     def save(self, directory: Path) -> None:
         """Write keys and certificates into *directory* (0700), files 0600, never over others.
@@ -216,15 +216,7 @@ class VendorChain:
             or not isinstance(vek_key, ec.EllipticCurvePrivateKey)
         ):
             raise VendorError(f"{directory} holds keys of another kind than RSA, RSA and P-384")
-        parts = endorsement.tcb
-        tcb = Tcb(
-            bootloader=parts[amd.TCB_BOOTLOADER],
-            tee=parts[amd.TCB_TEE],
-            snp=parts[amd.TCB_SNP],
-            microcode=parts[amd.TCB_MICROCODE],
-            fmc=parts.get(amd.TCB_FMC),
-        )
-        chip = Chip(chip_id, tcb, vek_key, vek)
+        chip = Chip(chip_id, endorsement.tcb, vek_key, vek)
         return cls(product, endorsement.kind, root, intermediate, crl, root_key, intermediate_key, chip)
 
 
@@ -251,105 +243,26 @@ class _Issuer:
         if tcb.fmc is not None:
             parts[amd.TCB_FMC] = tcb.fmc
         extensions = [
-            _extension(amd.OID_STRUCT_VERSION, der.integer(1)),
-            _extension(amd.OID_PRODUCT_NAME, der.element(der.IA5_STRING, _PRODUCT_NAME[self.product.name].encode())),
-            *(_extension(amd.OID_TCB + bytes((part,)), der.integer(value)) for part, value in parts.items()),
+            mint.extension(amd.OID_STRUCT_VERSION, der.integer(1)),
+            mint.extension(
+                amd.OID_PRODUCT_NAME, der.element(der.IA5_STRING, _PRODUCT_NAME[self.product.name].encode())
+            ),
+            *(mint.extension(amd.OID_TCB + bytes((part,)), der.integer(value)) for part, value in parts.items()),
         ]
         if self.kind is EndorsementKind.VCEK:
-            extensions.append(_extension(amd.OID_HWID, chip_id))
+            extensions.append(mint.extension(amd.OID_HWID, chip_id))
         else:
-            extensions.append(_extension(amd.OID_CSP_ID, der.element(der.IA5_STRING, PROVIDER.encode())))
-        certificate = _certificate(
+            extensions.append(mint.extension(amd.OID_CSP_ID, der.element(der.IA5_STRING, PROVIDER.encode())))
+        certificate = mint.certificate(
             self.key,
             serial=0,  # As AMD's.
             issuer=self.name,
-            subject=_name(f"SEV-{self.kind}"),
+            subject=mint.name(f"SEV-{self.kind}"),
             validity=(not_before, not_before + _LEAF_LIFE[self.kind]),
-            spki=_spki(key),
+            spki=mint.spki(key),
             extensions=extensions,
         )
         return Chip(chip_id.ljust(64, b"\0"), tcb, key, certificate)
-
-
-def _certificate(
-    key: rsa.RSAPrivateKey,
-    *,
-    serial: int,
-    issuer: bytes,
-    subject: bytes,
-    validity: tuple[datetime, datetime],
-    spki: bytes,
-    extensions: list[bytes],
-) -> bytes:
-    body = der.element(
-        der.SEQUENCE,
-        der.element(0xA0, der.integer(2)),
-        der.integer(serial),
-        amd.PSS_ALGORITHM,
-        issuer,
-        der.element(der.SEQUENCE, *map(der.time, validity)),
-        subject,
-        spki,
-        der.element(0xA3, der.element(der.SEQUENCE, *extensions)),
-    )
-    return _signed(body, key)
-
-
-def _crl(
-    issuer: bytes, this_update: datetime, next_update: datetime, revoked: tuple[int, ...], key: rsa.RSAPrivateKey
-) -> bytes:
-    entries = [der.element(der.SEQUENCE, der.integer(serial), der.time(this_update)) for serial in revoked]
-    body = der.element(
-        der.SEQUENCE,
-        der.integer(1),
-        amd.PSS_ALGORITHM,
-        issuer,
-        der.time(this_update),
-        der.time(next_update),
-        der.element(der.SEQUENCE, *entries) if entries else b"",
-        der.element(0xA0, der.element(der.SEQUENCE, _extension(amd.OID_CRL_NUMBER, der.integer(1)))),
-    )
-    return _signed(body, key)
-
-
-def _signed(body: bytes, key: rsa.RSAPrivateKey) -> bytes:
-    signature = key.sign(body, amd.PSS_PADDING, SHA384())
-    return der.element(der.SEQUENCE, body, amd.PSS_ALGORITHM, der.element(der.BIT_STRING, b"\0", signature))
-
-
-def _authority(path_length: int | None, usage: int) -> list[bytes]:
-    constraints = [der.element(der.BOOLEAN, b"\xff")]
-    if path_length is not None:
-        constraints.append(der.integer(path_length))
-    # Unused low bits of the usage byte: 1 for keyCertSign and cRLSign, 2 for keyCertSign alone.
-    unused = 1 if usage & 0x02 else 2
-    return [
-        _extension(amd.OID_BASIC_CONSTRAINTS, der.element(der.SEQUENCE, *constraints), critical=True),
-        _extension(amd.OID_KEY_USAGE, der.element(der.BIT_STRING, bytes((unused, usage))), critical=True),
-    ]
-
-
-def _extension(oid: bytes, value: bytes, *, critical: bool = False) -> bytes:
-    flag = der.element(der.BOOLEAN, b"\xff") if critical else b""
-    return der.element(der.SEQUENCE, der.element(der.OBJECT_ID, oid), flag, der.element(der.OCTET_STRING, value))
-
-
-def _name(common_name: str) -> bytes:
-    attributes = ((bytes.fromhex("55040a"), _ORGANIZATION), (amd.OID_COMMON_NAME, common_name))
-    return der.element(
-        der.SEQUENCE,
-        *(
-            der.element(
-                der.SET,
-                der.element(der.SEQUENCE, der.element(der.OBJECT_ID, oid), der.element(der.UTF8_STRING, text.encode())),
-            )
-            for oid, text in attributes
-        ),
-    )
-
-
-def _spki(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey) -> bytes:
-    return key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
 def _pem(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey) -> bytes:

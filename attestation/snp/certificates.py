@@ -1,15 +1,15 @@
-"""AMD's certificates and revocation lists, read strictly: what they say, and whether one signed another.
+"""Certificates and revocation lists of AMD's shape, read strictly, and whether one signed another.
 
-Whether a chain ends in a root that anybody trusts is decided in ``verify``, never here.
+What AMD adds to the certificates of report keys is in ``endorsement``. Whether a chain
+ends in a root that anybody trusts is decided in ``verify``, never here.
 """
 
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 from typing import Final
 
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.hashes import SHA384
 
 from attestation import der
@@ -31,23 +31,9 @@ _PSS_ALGORITHMS: Final = (
 PSS_PADDING: Final = padding.PSS(mgf=padding.MGF1(SHA384()), salt_length=48)
 SIGNATURE_SIZE: Final = 512
 
-# The only two shapes of public key: RSA-4096 with exponent 65537, and an uncompressed point on P-384.
+# The only shape of an authority's key: RSA-4096 with exponent 65537.
 RSA_SPKI_PREFIX: Final = bytes.fromhex("30820222300d06092a864886f70d01010105000382020f003082020a0282020100")
 RSA_SPKI_SUFFIX: Final = bytes.fromhex("0203010001")
-P384_SPKI_PREFIX: Final = bytes.fromhex("3076301006072a8648ce3d020106052b81040022036200")
-
-_AMD = bytes.fromhex("2b060104019c7801")  # 1.3.6.1.4.1.3704.1
-OID_STRUCT_VERSION: Final = _AMD + b"\x01"
-OID_PRODUCT_NAME: Final = _AMD + b"\x02"
-OID_TCB: Final = _AMD + b"\x03"
-OID_HWID: Final = _AMD + b"\x04"
-OID_CSP_ID: Final = _AMD + b"\x05"
-TCB_BOOTLOADER: Final = 1
-TCB_TEE: Final = 2
-TCB_SNP: Final = 3
-TCB_RESERVED: Final = (4, 5, 6, 7)
-TCB_MICROCODE: Final = 8
-TCB_FMC: Final = 9
 
 OID_COMMON_NAME: Final = bytes.fromhex("550403")
 OID_KEY_USAGE: Final = bytes.fromhex("551d0f")
@@ -162,77 +148,6 @@ def parse_authority(raw: bytes) -> Authority:
     return Authority(certificate, _rsa_key(certificate), path_length, bool(bits & _CRL_SIGN))
 
 
-class EndorsementKind(StrEnum):
-    """Which key signed a report: the chip's own, or the one that a cloud provider loaded into it."""
-
-    VCEK = "VCEK"
-    VLEK = "VLEK"
-
-
-@dataclass(frozen=True, slots=True)
-class Endorsement:
-    """A VCEK or VLEK certificate: the key that signs reports, and what AMD says of its owner.
-
-    Attributes:
-        product_name: as in the certificate, e.g. ``Milan-B0``.
-        tcb: the version parts by number of the extension (1 bootloader, 2 TEE, 3 SNP, 8 microcode, 9 FMC).
-        hwid: of a VCEK, 64 or 8 bytes.
-        provider: CSP_ID of a VLEK.
-    """
-
-    certificate: Certificate
-    key: ec.EllipticCurvePublicKey
-    kind: EndorsementKind
-    product_name: str
-    tcb: dict[int, int]
-    hwid: bytes | None
-    provider: str | None
-
-
-def parse_endorsement(raw: bytes) -> Endorsement:
-    """Read a VCEK or VLEK certificate.
-
-    Raises:
-        CertificateError: a missing, doubled, unknown or loosely encoded extension, a key that is no point on P-384.
-    """
-    certificate = parse_certificate(raw)
-    extensions = dict(certificate.extensions)
-    kind = {"SEV-VCEK": EndorsementKind.VCEK, "SEV-VLEK": EndorsementKind.VLEK}.get(certificate.common_name)
-    if kind is None:
-        raise CertificateError(f"the subject is {certificate.common_name[:40]!r}, wanted SEV-VCEK or SEV-VLEK")
-    structure = _whole(extensions.pop(OID_STRUCT_VERSION, None), "structVersion")
-    structure.integer()
-    structure.finish()
-    product_name = _ia5(extensions.pop(OID_PRODUCT_NAME, None), "productName")
-    tcb = {}
-    for part in (TCB_BOOTLOADER, TCB_TEE, TCB_SNP, TCB_MICROCODE, TCB_FMC, *TCB_RESERVED):
-        value = extensions.pop(OID_TCB + bytes((part,)), None)
-        if value is None:
-            if part in (TCB_FMC, *TCB_RESERVED):
-                continue  # Turin has FMC and no fourth reserved part, the others the reverse; check 12 compares.
-            raise CertificateError(f"the TCB extension .3.{part} is missing")
-        reader = Reader(value)
-        version = reader.integer()
-        reader.finish()
-        if version > 0xFF or (part in TCB_RESERVED and version != 0):
-            raise CertificateError(f"the TCB extension .3.{part} says {version}")
-        if part not in TCB_RESERVED:
-            tcb[part] = version
-    hwid = extensions.pop(OID_HWID, None)
-    csp_id = extensions.pop(OID_CSP_ID, None)
-    if extensions:
-        raise CertificateError(f"an extension {dotted(min(extensions))}, unknown in a {kind}")
-    return Endorsement(
-        certificate,
-        _p384_key(certificate),
-        kind,
-        product_name,
-        tcb,
-        None if hwid is None else _hwid(hwid),
-        None if csp_id is None else _ia5(csp_id, "CSP_ID"),
-    )
-
-
 @dataclass(frozen=True, slots=True)
 class RevocationList:
     """A CRL of AMD's shape."""
@@ -334,13 +249,18 @@ def _common_name(name: bytes) -> str:
         if oid == OID_COMMON_NAME:
             if common_name is not None:
                 raise CertificateError("a name has two common names")
-            common_name = _text(value)
+            common_name = printable(value)
     if common_name is None:
         raise CertificateError("a name has no common name")
     return common_name
 
 
-def _text(value: bytes) -> str:
+def printable(value: bytes) -> str:
+    """Text of a certificate: printable ASCII, 1 to 255 characters.
+
+    Raises:
+        CertificateError: anything else.
+    """
     try:
         text = value.decode("ascii")
     except UnicodeDecodeError:
@@ -381,36 +301,7 @@ def _rsa_key(certificate: Certificate) -> rsa.RSAPublicKey:
         or not modulus[-1] & 1
     ):
         raise CertificateError(f"the key of {certificate.common_name} is not RSA-4096 with exponent 65537")
-    return rsa.RSAPublicNumbers(65537, int.from_bytes(modulus, "big")).public_key()
-
-
-def _p384_key(certificate: Certificate) -> ec.EllipticCurvePublicKey:
-    point = certificate.spki.removeprefix(P384_SPKI_PREFIX)
-    if len(point) != 97 or point[0] != 4 or len(certificate.spki) != len(P384_SPKI_PREFIX) + 97:
-        raise CertificateError("the key is not an uncompressed point on P-384")
     try:
-        return ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP384R1(), point)
+        return rsa.RSAPublicNumbers(65537, int.from_bytes(modulus, "big")).public_key()
     except ValueError:
-        raise CertificateError("the key is not on the curve P-384") from None
-
-
-def _hwid(value: bytes) -> bytes:
-    # AMD writes the id raw. The wrapped form is unambiguous by its length, and is read so that the chain can refuse it.
-    if len(value) == 66 and value[:2] == b"\x04\x40":
-        return value[2:]
-    if len(value) not in (8, 64):
-        raise CertificateError(f"the hwID has {len(value)} bytes, wanted 64 or 8")
-    return value
-
-
-def _whole(value: bytes | None, name: str) -> Reader:
-    if value is None:
-        raise CertificateError(f"the extension {name} is missing")
-    return Reader(value)
-
-
-def _ia5(value: bytes | None, name: str) -> str:
-    reader = _whole(value, name)
-    text = _text(reader.read(der.IA5_STRING))
-    reader.finish()
-    return text
+        raise CertificateError(f"the key of {certificate.common_name} is no RSA key") from None

@@ -15,13 +15,12 @@ from attestation.snp.anchors import Anchor
 from attestation.snp.certificates import (
     Authority,
     Certificate,
-    Endorsement,
     RevocationList,
     is_signed_by,
     parse_authority,
     parse_crl,
-    parse_endorsement,
 )
+from attestation.snp.endorsement import Endorsement, parse_endorsement
 
 _T = TypeVar("_T")
 _ROLES = ("root", "intermediate", "vek")

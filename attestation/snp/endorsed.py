@@ -10,12 +10,10 @@ from cryptography.hazmat.primitives.hashes import SHA384
 from attestation.cache import ChainCache
 from attestation.errors import CertificateError
 from attestation.evidence import Evidence
-from attestation.snp import certificates as amd
 from attestation.snp.anchors import AMD_ROOTS, Anchor
 from attestation.snp.case import Case
-from attestation.snp.certificates import EndorsementKind
 from attestation.snp.chain import Chain, chain_key, crl_fault, link_fault, parse_chain
-from attestation.snp.products import Tcb
+from attestation.snp.endorsement import EndorsementKind
 from attestation.snp.report import SIGNING_KEY_VLEK, Report
 
 
@@ -154,15 +152,7 @@ def _leaf(case: Case, chain: Chain) -> None:
 
 def _tcb(case: Case, chain: Chain) -> None:
     """(12) The key signs for one TCB only; another part or an absent one is another key."""
-    parts = chain.endorsement.tcb
-    reported = case.tcbs.reported
-    certified = Tcb(
-        bootloader=parts[amd.TCB_BOOTLOADER],
-        tee=parts[amd.TCB_TEE],
-        snp=parts[amd.TCB_SNP],
-        microcode=parts[amd.TCB_MICROCODE],
-        fmc=parts.get(amd.TCB_FMC),
-    )
+    certified, reported = chain.endorsement.tcb, case.tcbs.reported
     case.decide(12, certified == reported, lambda: f"certificate for {certified}", lambda: f"reported {reported}")
 
 

@@ -11,9 +11,12 @@ from hypothesis import strategies as st
 from attestation import der
 from attestation.errors import CertificateError, CertificateTableError
 from attestation.judge import judge
-from attestation.simulated import vendor as simulated
-from attestation.snp import certificates as amd
-from attestation.snp.certificates import parse_authority, parse_crl, parse_endorsement
+from attestation.simulated import mint
+from attestation.snp import certificates
+from attestation.snp import endorsement as amd
+from attestation.snp.certificates import parse_authority, parse_crl
+from attestation.snp.endorsement import parse_endorsement
+from attestation.snp.products import Tcb
 from attestation.snp.table import parse_certificate_table
 from tests.support.certificate_table import GUID_ASK, GUID_CRL, GUID_VCEK, GUID_VLEK, table
 from tests.support.vendor import HOST_DATA, NOW, START, make_evidence, reference_values, vendor_chain
@@ -28,33 +31,33 @@ def leaf(edit: Edit, *, subject: str = "SEV-VCEK") -> bytes:
     chip, tcb = vendor.chip, vendor.chip.tcb
     parts = {1: tcb.bootloader, 2: tcb.tee, 4: 0, 5: 0, 6: 0, 7: 0, 3: tcb.snp, 8: tcb.microcode}
     extensions = [
-        simulated._extension(amd.OID_STRUCT_VERSION, der.integer(1)),
-        simulated._extension(amd.OID_PRODUCT_NAME, der.element(der.IA5_STRING, b"Milan-B0")),
-        *(simulated._extension(amd.OID_TCB + bytes((part,)), der.integer(value)) for part, value in parts.items()),
-        simulated._extension(amd.OID_HWID, chip.chip_id),
+        mint.extension(amd.OID_STRUCT_VERSION, der.integer(1)),
+        mint.extension(amd.OID_PRODUCT_NAME, der.element(der.IA5_STRING, b"Milan-B0")),
+        *(mint.extension(amd.OID_TCB + bytes((part,)), der.integer(value)) for part, value in parts.items()),
+        mint.extension(amd.OID_HWID, chip.chip_id),
     ]
-    return simulated._certificate(
+    return mint.certificate(
         vendor.intermediate_key,
         serial=0,
         issuer=parse_authority(vendor.intermediate).certificate.subject,
-        subject=simulated._name(subject),
+        subject=mint.name(subject),
         validity=(START, START + timedelta(days=365)),
-        spki=simulated._spki(chip.key),
+        spki=mint.spki(chip.key),
         extensions=edit(extensions),
     )
 
 
 def extension(suffix: int, value: bytes, *, critical: bool = False) -> bytes:
-    return simulated._extension(amd.OID_TCB[:-1] + bytes((suffix,)), value, critical=critical)
+    return mint.extension(amd.OID_TCB[:-1] + bytes((suffix,)), value, critical=critical)
 
 
 def tcb_part(part: int, value: bytes) -> bytes:
-    return simulated._extension(amd.OID_TCB + bytes((part,)), value)
+    return mint.extension(amd.OID_TCB + bytes((part,)), value)
 
 
 def test_the_edited_leaf_is_fine_without_edits() -> None:
     endorsement = parse_endorsement(leaf(lambda extensions: extensions))
-    assert endorsement.tcb == {1: 4, 2: 0, 3: 24, 8: 219}
+    assert endorsement.tcb == Tcb(bootloader=4, tee=0, snp=24, microcode=219)
 
 
 def without(index: int) -> Edit:
@@ -141,18 +144,18 @@ def test_a_point_off_the_curve_is_no_key() -> None:
 
 def test_a_key_on_another_curve_is_no_key() -> None:
     vendor = vendor_chain()
-    other = simulated._certificate(
+    other = mint.certificate(
         vendor.intermediate_key,
         serial=0,
         issuer=parse_authority(vendor.intermediate).certificate.subject,
-        subject=simulated._name("SEV-VCEK"),
+        subject=mint.name("SEV-VCEK"),
         validity=(START, NOW),
-        spki=simulated._spki(ec.generate_private_key(ec.SECP256R1())),
+        spki=mint.spki(ec.generate_private_key(ec.SECP256R1())),
         extensions=[
-            simulated._extension(amd.OID_STRUCT_VERSION, der.integer(1)),
-            simulated._extension(amd.OID_PRODUCT_NAME, der.element(der.IA5_STRING, b"Milan-B0")),
+            mint.extension(amd.OID_STRUCT_VERSION, der.integer(1)),
+            mint.extension(amd.OID_PRODUCT_NAME, der.element(der.IA5_STRING, b"Milan-B0")),
             *(tcb_part(part, der.integer(0)) for part in (1, 2, 3, 8)),
-            simulated._extension(amd.OID_HWID, bytes(64)),
+            mint.extension(amd.OID_HWID, bytes(64)),
         ],
     )
     with pytest.raises(CertificateError, match="P-384"):
@@ -163,10 +166,10 @@ def test_a_key_on_another_curve_is_no_key() -> None:
 def test_other_signature_parameters_are_refused(suffix: str) -> None:
     """PKCS#1 v1.5 or another salt would be a downgrade."""
     good = leaf(lambda extensions: extensions)
-    odd = der.element(der.SEQUENCE, amd.PSS_ALGORITHM[2:], bytes.fromhex(suffix))
+    odd = der.element(der.SEQUENCE, certificates.PSS_ALGORITHM[2:], bytes.fromhex(suffix))
     body = der.Reader(good).enter(der.SEQUENCE).read_raw(der.SEQUENCE)
     with pytest.raises(CertificateError, match="RSASSA-PSS"):
-        amd.parse_certificate(der.element(der.SEQUENCE, body, odd, der.element(der.BIT_STRING, bytes(513))))
+        certificates.parse_certificate(der.element(der.SEQUENCE, body, odd, der.element(der.BIT_STRING, bytes(513))))
 
 
 def test_a_leaf_is_no_authority() -> None:
@@ -178,16 +181,16 @@ def authority(constraints: bytes | None, usage: bytes | None) -> bytes:
     vendor = vendor_chain()
     extensions = []
     if constraints is not None:
-        extensions.append(simulated._extension(amd.OID_BASIC_CONSTRAINTS, constraints, critical=True))
+        extensions.append(mint.extension(certificates.OID_BASIC_CONSTRAINTS, constraints, critical=True))
     if usage is not None:
-        extensions.append(simulated._extension(amd.OID_KEY_USAGE, usage, critical=True))
-    return simulated._certificate(
+        extensions.append(mint.extension(certificates.OID_KEY_USAGE, usage, critical=True))
+    return mint.certificate(
         vendor.root_key,
         serial=1,
-        issuer=simulated._name("ARK-Milan"),
-        subject=simulated._name("SEV-Milan"),
+        issuer=mint.name("ARK-Milan"),
+        subject=mint.name("SEV-Milan"),
         validity=(START, NOW),
-        spki=simulated._spki(vendor.intermediate_key),
+        spki=mint.spki(vendor.intermediate_key),
         extensions=extensions,
     )
 
@@ -265,7 +268,7 @@ def test_loose_lengths_are_refused(raw: str) -> None:
 
 def test_identifiers_are_told_as_people_write_them() -> None:
     assert der.dotted(amd.OID_TCB + b"\x08") == "1.3.6.1.4.1.3704.1.3.8"
-    assert der.dotted(amd.OID_KEY_USAGE) == "2.5.29.15"
+    assert der.dotted(certificates.OID_KEY_USAGE) == "2.5.29.15"
 
 
 def test_a_table_gives_its_certificates() -> None:

@@ -17,7 +17,7 @@ from attestation.judge import judge
 from attestation.reference import GuestPolicy, PlatformInfo, ReferenceValues, SnpReferenceValues, TdxReferenceValues
 from attestation.simulated.vendor import ProductName, VendorChain
 from attestation.snp import endorsed
-from attestation.snp.certificates import EndorsementKind
+from attestation.snp.endorsement import EndorsementKind
 from attestation.snp.products import Tcb
 from attestation.verdict import CHECK_NAMES, Outcome, Verdict
 from tests.support.vendor import (

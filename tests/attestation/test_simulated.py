@@ -13,7 +13,7 @@ from attestation.judge import judge
 from attestation.simulated.processor import GuestLaunch
 from attestation.simulated.socket import MAX_REQUEST, request_evidence, serve
 from attestation.simulated.vendor import ProductName, VendorChain, VendorError
-from attestation.snp.certificates import EndorsementKind
+from attestation.snp.endorsement import EndorsementKind
 from attestation.snp.report import parse_report
 from tests.support.vendor import HOST_DATA, MEASUREMENT, NOW, launch, make_evidence, reference_values, vendor_chain
 

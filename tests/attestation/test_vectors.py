@@ -11,7 +11,8 @@ import pytest
 from attestation.errors import ReportError
 from attestation.reference import GuestPolicy, PlatformInfo
 from attestation.snp.anchors import AMD_ROOTS
-from attestation.snp.certificates import EndorsementKind, is_signed_by, parse_authority, parse_crl, parse_endorsement
+from attestation.snp.certificates import is_signed_by, parse_authority, parse_crl
+from attestation.snp.endorsement import EndorsementKind, parse_endorsement
 from attestation.snp.products import PRODUCTS, Tcb, parse_tcb
 from attestation.snp.report import parse_report
 from attestation.snp.table import parse_certificate_table
@@ -200,7 +201,7 @@ def test_lone_certificates_parse(vectors: Path) -> None:
         assert endorsement.certificate.serial == 0
     turin = parse_endorsement((vectors / "snp/misc/vcek-noreport-a4a6abff.der").read_bytes())
     assert len(turin.hwid or b"") == 8
-    assert turin.tcb == {1: 0, 2: 0, 3: 0, 8: 9, 9: 0}
+    assert turin.tcb == Tcb(fmc=0, bootloader=0, tee=0, snp=0, microcode=9)
 
 
 def test_a_reissued_certificate_serves_as_well(vectors: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from attestation.evidence import Evidence, Kind
 from attestation.judge import judge
 from attestation.reference import SnpReferenceValues
-from attestation.snp.certificates import parse_endorsement
+from attestation.snp.endorsement import parse_endorsement
 from attestation.snp.products import Tcb, parse_tcb, product_of
 from attestation.snp.report import Report, parse_report
 from attestation.verdict import Verdict

@@ -13,7 +13,7 @@ from attestation.evidence import Evidence
 from attestation.reference import SnpReferenceValues
 from attestation.simulated.processor import Guest, GuestLaunch, SecureProcessor
 from attestation.simulated.vendor import PROVIDER, ProductName, VendorChain
-from attestation.snp.certificates import EndorsementKind
+from attestation.snp.endorsement import EndorsementKind
 
 START = datetime(2026, 1, 1, tzinfo=UTC)  # VCEKs and revocation lists last seven years from here, VLEKs one.
 NOW = datetime(2026, 6, 1, tzinfo=UTC)  # A moment when all of them are valid.
