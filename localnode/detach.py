@@ -35,10 +35,10 @@ def start_detached(
     Raises:
         LocalNodeError, ResourceError, ImageError: as `run_node`.
     """
-    folder = DevFolder(settings.root)
+    folder = DevFolder.of(settings.root)
     prepare(settings)
     if _node(folder) is not None:
-        raise NodeRunningError(f"the pods of {settings.root} run already: end them with `contrast dev stop`")
+        raise NodeRunningError(f"the pods of {folder.root} run already: end them with `contrast dev stop`")
     private_folder(folder.dev)
     private_folder(folder.run)
     for path in (folder.status_file, folder.node_log):
@@ -55,7 +55,11 @@ def start_detached(
         )
     finally:
         os.close(log)
-    return _follow(process, folder, report, timeout)
+    try:
+        return _follow(process, folder, report, timeout)
+    finally:
+        if process.returncode is None:
+            process.returncode = 0  # It outlives us on purpose; Popen would warn of it.
 
 
 def status(root: Path) -> tuple[Status, ...]:
@@ -64,15 +68,15 @@ def status(root: Path) -> tuple[Status, ...]:
     Raises:
         NodeNotRunningError: no node of this workspace runs.
     """
-    folder = DevFolder(root)
+    folder = DevFolder.of(root)
     if _node(folder) is None:
-        raise NodeNotRunningError(f"no pods of {root} run: start them with `contrast dev run deployment/`")
+        raise NodeNotRunningError(f"no pods of {folder.root} run: start them with `contrast dev run deployment/`")
     return tuple(_statuses(folder))
 
 
 def stop(root: Path, *, report: Callable[[Status], None]) -> int:
     """End the node of this workspace and whatever of its pods is left; nobody else. 0, also when nothing ran."""
-    folder = DevFolder(root)
+    folder = DevFolder.of(root)
     node = _node(folder)
     left = _left_behind(folder)
     if node is None and not left:

@@ -91,7 +91,7 @@ async def run_in_guest(
         raise ContainerFailedError("no program is named: write it behind `--`")
     path = child.search_path(environ)
     program = child.find_program(command[0], path=path)
-    folder = DevFolder(root)
+    folder = DevFolder.of(root)
     with short_folder() as sockets:
         async with simulated_guest(platform, plan.host_data, sockets / "processor") as socket:
             environment = {

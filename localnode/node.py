@@ -68,7 +68,7 @@ class NodeSettings:
     @property
     def image_folders(self) -> tuple[Path, ...]:
         """Every folder with OCI layouts, in the order they are asked."""
-        return (*self.images, self.root / "images", DevFolder(self.root).images)
+        return (*self.images, self.root / "images", DevFolder.of(self.root).images)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +117,7 @@ async def run_node(settings: NodeSettings, *, environ: Mapping[str, str], report
         NodeRunningError: the workspace's node runs already.
     """
     prepared = prepare(settings)
-    folder = DevFolder(settings.root)
+    folder = DevFolder.of(settings.root)
     with _only_one(folder):
         async with AsyncExitStack() as stack:
             node = Node(settings, prepared, folder, search_path=child.search_path(environ), report=report)

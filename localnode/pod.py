@@ -28,7 +28,7 @@ from localnode.status import Phase, Status
 
 SHIM = Path(__file__).resolve().parent / "shim"
 _LOG_TAIL = 16 * 1024
-_REASON = 600  # characters of a reason that a status line shows
+_REASON = 1000  # characters of a reason that a status line shows
 _PATIENCE = 2.0  # seconds that an init container takes before anybody asks what it does
 _STARTUP_POLL = 0.1  # seconds; a kubelet's period is for pods that live for days
 
@@ -279,8 +279,12 @@ def last_words(log: Path) -> str:
         with contextlib.suppress(ValueError, RecursionError):
             entry = json.loads(line)
             if isinstance(entry, dict) and (said := _said(entry)):
-                return said[:_REASON]
-    return lines[-1][:_REASON] if lines else ""
+                return _one_line(said)
+    return _one_line(lines[-1]) if lines else ""
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())[:_REASON]
 
 
 def _said(entry: Mapping[str, object]) -> str:

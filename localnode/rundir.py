@@ -23,6 +23,11 @@ class DevFolder:
 
     root: Path
 
+    @classmethod
+    def of(cls, root: Path) -> "DevFolder":
+        """That of *root*, as an absolute path: programs get paths of it, and working directories of their own."""
+        return cls(root.resolve())
+
     @property
     def dev(self) -> Path:
         """Everything of the simulated platform."""

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from images.build import DEFAULT_PATH, File, ImageSpec, write_layout
-from k8s.resources import POLICY
+from images.layout import ImageStore
+from k8s.resources import POLICY, load_folder, read_resources
+from policy.rego import policy_text
 
 IMAGE = "contrast.invalid/test/app:v1"
 
@@ -74,3 +76,24 @@ def coordinator(policy: str = "package agent_policy # the Coordinator's") -> str
                 - name: coordinator
                   image: contrast.invalid/contrast/coordinator:v0.1.0
         """)
+
+
+def with_policies(folder: Path, images: Path) -> None:
+    """Write into every confidential workload of *folder* the policy that `contrast generate` would give it."""
+    resources = read_resources(load_folder([folder]))
+    store = ImageStore([images])
+    for workload in resources.confidential:
+        pod = workload.pod_spec
+        containers = [
+            item
+            for kind in ("initContainers", "containers")
+            if isinstance(listed := pod.get(kind), list)
+            for item in listed
+            if isinstance(item, dict)
+        ]
+        references = {str(item["image"]) for item in containers}
+        configs = {reference: store.config(reference) for reference in references}
+        text = policy_text(workload, configs, resources=resources).text
+        path = Path(workload.file.path)
+        old = workload.policy_annotation or ""
+        path.write_text(path.read_text().replace(old, base64.b64encode(text.encode()).decode()))
