@@ -49,13 +49,22 @@ async def serve(guest: Guest, path: Path) -> AsyncIterator[None]:
     """
     listener = _bind(path)
 
+    peers: set[asyncio.StreamWriter] = set()
+    alone = asyncio.Event()
+    alone.set()
+
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        peers.add(writer)
+        alone.clear()
         # A peer that goes away, or is slow, or babbles, is dropped; the guest beside it must not notice.
         with contextlib.suppress(OSError, TimeoutError, asyncio.IncompleteReadError, CodecError):
             try:
                 await _converse(guest, reader, writer)
             finally:
                 writer.close()
+                peers.discard(writer)
+                if not peers:
+                    alone.set()
 
     server = await asyncio.start_unix_server(answer, sock=listener)
     try:
@@ -63,6 +72,10 @@ async def serve(guest: Guest, path: Path) -> AsyncIterator[None]:
     finally:
         server.close()
         _remove(path)
+        # Peers that stay connected are hung up on, so that no conversation outlives the guest.
+        for peer in tuple(peers):
+            peer.transport.abort()
+        await alone.wait()
 
 
 def _bind(path: Path) -> socket.socket:

@@ -143,6 +143,15 @@ async def test_a_babbling_peer_is_dropped_and_the_next_served(tmp_path: Path, me
         assert (await request_evidence(tmp_path / "s", REPORT_DATA)).kind is Kind.SIMULATED
 
 
+async def test_a_silent_peer_does_not_outlive_the_guest(tmp_path: Path) -> None:
+    async with serve(launch(vendor_chain()), tmp_path / "s"):
+        reader, writer = await asyncio.open_unix_connection(tmp_path / "s")
+        await request_evidence(tmp_path / "s", REPORT_DATA)
+    assert await reader.read() == b""
+    writer.close()
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
 async def test_a_request_of_another_shape_is_refused_in_words(tmp_path: Path) -> None:
     async with serve(launch(vendor_chain()), tmp_path / "s"):
         reader, writer = await asyncio.open_unix_connection(tmp_path / "s")
