@@ -103,7 +103,7 @@ class Story:
     def kill_coordinator(self) -> None:
         """`kill -9`, as a machine that loses power."""
         recorded = json.loads((self.root / ".contrast-dev" / "run" / "coordinator.json").read_bytes())
-        os.kill(recorded["pid"], signal.SIGKILL)
+        os.kill(recorded["process"]["pid"], signal.SIGKILL)
         assert self.guest is not None
         self.guest.wait(PATIENCE_S)
 
