@@ -22,7 +22,7 @@ import lmdb
 
 from ledger.errors import HeadMovedError, LedgerContentError, StoreError, StoreFullError
 from ledger.memory import head_moved
-from ledger.store import EMPTY_HEAD, Batch, Head
+from ledger.store import EMPTY_HEAD, Batch, Head, State
 
 DEFAULT_MAP_SIZE: Final = 64 * 2**30  # address space, not disk: the file is only as long as its content
 FORMAT: Final = b"contrast-ledger/1"
@@ -63,10 +63,14 @@ class LmdbStore:
         with self._read(self._meta) as txn:
             return _read_head(txn)
 
-    def counts(self) -> tuple[int, int]:
-        """How many entries and nodes are stored."""
+    def state(self) -> State:
+        """Head, counts and notes, in one transaction."""
         with self._read(self._meta) as txn:
-            return txn.stat(self._entries)["entries"], txn.stat(self._nodes)["entries"]
+            return State(
+                head=_read_head(txn), entry_count=txn.stat(self._entries)["entries"],
+                node_count=txn.stat(self._nodes)["entries"], draft=_get(txn, b"draft"),
+                finished=_get(txn, b"finished"),
+            )  # fmt: skip
 
     def append(self, batch: Batch) -> None:
         """Make *batch* durable, or raise with nothing written."""
@@ -295,8 +299,8 @@ def check_file(file: Path) -> None:
     Reads 2 pages by ordinary reads, since touching a missing page of a map kills the process.
     """
     with file.open("rb") as opened:
-        size = os.fstat(opened.fileno()).st_size
         head = opened.read(2 * 65_536)
+        size = os.fstat(opened.fileno()).st_size  # after: a writer in another process lets the file grow first
     metas = []
     page_size = 0
     for number in range(2):

@@ -23,7 +23,7 @@ from ledger.merkle import (
 )
 from ledger.note import ed25519_key, open_note
 from ledger.replay import CHUNK, Replay, Signatures, Visit
-from ledger.store import EMPTY_HEAD, Batch, Head, Store
+from ledger.store import EMPTY_HEAD, Batch, Head, State, Store
 from ledger.tiles import TILE_WIDTH, Tile, encode_bundle, width_at
 
 _MAX_ENTRIES_READ: Final = 4096
@@ -50,7 +50,8 @@ class Log:
     @classmethod
     def empty(cls, store: Store) -> Self:
         """The ledger before its first entry. Raises HeadMovedError if the store holds one already."""
-        if store.head() != EMPTY_HEAD or store.counts() != (0, 0):
+        state = store.state()
+        if state.head != EMPTY_HEAD or state.entry_count or state.node_count:
             raise HeadMovedError("the store holds a ledger already: open it, or name an empty directory")
         return cls(store, frontier=Frontier(), head=EMPTY_HEAD, time_ms=0, origin=None, finished=None)
 
@@ -212,9 +213,9 @@ def open_log(store: Store, *, visit: Visit | None = None, workers: int = 2) -> L
     Raises LedgerEmptyError where there is no ledger, LedgerContentError naming the first bad record, or what *visit*
     raises.
     """
-    head = store.head()
-    entry_count, stored_nodes = store.counts()
-    if head.size == 0 and entry_count == 0:
+    state = store.state()
+    head = state.head
+    if head.size == 0 and state.entry_count == 0:
         raise LedgerEmptyError("the store holds no ledger; one is created by the first accepted manifest")
     with Signatures(workers) as signatures:
         replay = Replay(signatures)
@@ -230,15 +231,15 @@ def open_log(store: Store, *, visit: Visit | None = None, workers: int = 2) -> L
             position += len(nodes)
     if head.hash != replay.head:
         raise LedgerContentError(head.size - 1, "it is not the record that the ledger names as its last")
-    if entry_count != head.size or stored_nodes != node_count(head.size):
+    if (state.entry_count, state.node_count) != (head.size, node_count(head.size)):
         raise LedgerContentError(
             head.size,
-            f"the store holds {entry_count} records and {stored_nodes} tree nodes, "
+            f"the store holds {state.entry_count} records and {state.node_count} tree nodes, "
             f"its head says {head.size} and {node_count(head.size)}: the newest state is not whole",
         )
     frontier = replay.frontier or Frontier()
-    origin = check_draft(store.draft(), head, frontier.root(), replay.signer)
-    finished = _check_finished(store, head, origin)
+    origin = check_draft(state.draft, head, frontier.root(), replay.signer)
+    finished = _check_finished(store, state, origin)
     return Log(store, frontier=frontier, head=head, time_ms=replay.time_ms, origin=origin, finished=finished)
 
 
@@ -279,8 +280,8 @@ def check_draft(raw: bytes | None, head: Head, root: bytes, signer: bytes) -> st
     return origin
 
 
-def _check_finished(store: Store, head: Head, origin: str) -> str | None:
-    raw = store.finished()
+def _check_finished(store: Store, state: State, origin: str) -> str | None:
+    raw, head = state.finished, state.head
     if raw is None:
         return None
     try:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from ledger.errors import HeadMovedError, LedgerContentError, StoreError
-from ledger.store import EMPTY_HEAD, Batch, Head
+from ledger.store import EMPTY_HEAD, Batch, Head, State
 
 
 class MemoryStore:
@@ -25,10 +25,13 @@ class MemoryStore:
         self._check_open()
         return self._head
 
-    def counts(self) -> tuple[int, int]:
-        """How many entries and nodes are stored."""
+    def state(self) -> State:
+        """Head, counts and notes."""
         self._check_open()
-        return len(self._entries), len(self._nodes)
+        return State(
+            head=self._head, entry_count=len(self._entries), node_count=len(self._nodes), draft=self._draft,
+            finished=self._finished,
+        )  # fmt: skip
 
     def append(self, batch: Batch) -> None:
         """Make *batch* durable, or raise with nothing written."""

@@ -18,7 +18,6 @@ class Found:
     head: Head
     frontier: Frontier
     time_ms: int
-    draft: bytes | None
 
 
 def reload_and_compare(log: Log) -> Found:
@@ -38,7 +37,8 @@ def reload_and_compare(log: Log) -> Found:
 
 def _compare(log: Log) -> Found:
     store, size = log.store, log.size
-    head = store.head()
+    state = store.state()
+    head = state.head
     if head.size < size:
         raise LedgerContentError(head.size, f"the storage went back to size {head.size}, {size} were confirmed")
     frontier = stored_frontier(store, size)
@@ -59,9 +59,11 @@ def _compare(log: Log) -> Found:
             nodes = replay.feed(raws, found.append)
             if store.nodes(position, position + len(nodes)) != nodes:
                 raise LedgerContentError(replay.size - len(raws), "the tree nodes of these records are not theirs")
-    if replay.head != head.hash or store.counts() != (head.size, node_count(head.size)):
+    if replay.head != head.hash or (state.entry_count, state.node_count) != (
+        head.size,
+        node_count(head.size),
+    ):
         raise LedgerContentError(head.size, "the newest state is not whole")
-    draft = store.draft()
     if found:
-        check_draft(draft, head, frontier.root(), replay.signer)
-    return Found(tuple(found), head, frontier, replay.time_ms, draft)
+        check_draft(state.draft, head, frontier.root(), replay.signer)
+    return Found(tuple(found), head, frontier, replay.time_ms)

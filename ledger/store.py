@@ -40,14 +40,25 @@ class Batch:
     finished: bytes | None = None  # the newest finished note, of an earlier commit
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """What a store says about itself, all of one moment: another process may be appending."""
+
+    head: Head
+    entry_count: int  # how many are stored, whatever the head says
+    node_count: int
+    draft: bytes | None = None  # the newest draft checkpoint
+    finished: bytes | None = None  # the newest finished note that was stored; it may be older than the draft
+
+
 class Store(Protocol):
     """Storage for one ledger. Reads may come from any thread, appends and reload() from one at a time."""
 
     def head(self) -> Head:
         """Where the stored ledger ends; EMPTY_HEAD where there is none."""
 
-    def counts(self) -> tuple[int, int]:
-        """How many entries and how many tree nodes are stored, whatever head() says."""
+    def state(self) -> State:
+        """Head, counts and newest notes, read together."""
 
     def append(self, batch: Batch) -> None:
         """Make *batch* durable before returning.

@@ -108,8 +108,11 @@ class Writer(Generic[S, C, E]):
         """
         self._check_open()
         item: _Item[C, S] = _Item(command, asyncio.get_running_loop().create_future())
-        await self._queue.put(item)
-        self._check_open_to(item)
+        if self._queue.full():
+            await self._queue.put(item)
+            self._check_open_to(item)
+        else:
+            self._queue.put_nowait(item)
         return await item.answer
 
     async def run(self) -> None:

@@ -90,7 +90,7 @@ def test_a_full_map_refuses_the_batch_and_nothing_else(tmp_path: Path) -> None:
     assert caught.value.code == "ledger_full"
     assert store.head().size == size > 10
     store.reload()
-    assert store.counts()[0] == size
+    assert store.state().entry_count == size
     store.close()
 
 
@@ -166,6 +166,36 @@ def test_another_process_reads_beside_the_writer(tmp_path: Path) -> None:
     assert result.stdout.split() == ["50", log.root.hex()], result.stderr
     entries = chain(1)
     store.append(batch_of([entries[0].raw], head_hash=bytes(32), previous=store.head()))
+    store.close()
+
+
+def test_a_reader_opens_while_the_writer_appends(tmp_path: Path) -> None:
+    """A ledger at work would be called damaged, for its head and its records were read at two moments."""
+    program = (
+        "import sys; from pathlib import Path\n"
+        "from ledger.lmdb_store import LmdbStore; from tests.support.ledgers import batch_of, chain\n"
+        "from ledger.merkle import Frontier; from ledger.store import EMPTY_HEAD\n"
+        "store = LmdbStore(Path(sys.argv[1])); head = EMPTY_HEAD; frontier = Frontier(); entries = chain(400)\n"
+        "print('ready', flush=True)\n"
+        "for entry in entries:\n"
+        "    batch = batch_of([entry.raw], head_hash=entry.body_hash, previous=head, frontier=frontier)\n"
+        "    store.append(batch); head = batch.head\n"
+    )
+    path = tmp_path / "ledger"
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, str(path)], stdout=subprocess.PIPE, cwd=Path(__file__).resolve().parents[2]
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"ready\n"
+    store = LmdbStore(path, readonly=True)
+    sizes: list[int] = []
+    while process.poll() is None or not sizes:
+        if store.head().size:
+            sizes.append(open_log(store, workers=1).size)
+    process.stdout.close()
+    assert process.returncode == 0
+    assert sizes == sorted(sizes)
+    assert open_log(store).size == 400
     store.close()
 
 

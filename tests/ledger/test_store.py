@@ -22,6 +22,12 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     made.close()
 
 
+def counted(store: Store) -> tuple[int, int]:
+    state = store.state()
+    assert (state.head, state.draft, state.finished) == (store.head(), store.draft(), store.finished())
+    return state.entry_count, state.node_count
+
+
 def first_batch(count: int = 3) -> Batch:
     entries = chain(count)
     return batch_of([entry.raw for entry in entries], head_hash=entries[-1].body_hash)
@@ -30,9 +36,9 @@ def first_batch(count: int = 3) -> Batch:
 def test_an_empty_store_says_so(store: Store) -> None:
     """A new directory would look like a ledger."""
     assert store.head() == EMPTY_HEAD
-    assert store.counts() == (0, 0)
+    assert counted(store) == (0, 0)
     assert store.entries(0, 10) == store.nodes(0, 10) == store.blob_digests() == []
-    assert (store.blob(bytes(32)), store.request(bytes(32)), store.draft(), store.finished()) == (None,) * 4
+    assert (store.blob(bytes(32)), store.request(bytes(32)), store.state().draft, store.state().finished) == (None,) * 4
 
 
 def test_everything_of_a_batch_is_read_back(store: Store) -> None:
@@ -41,7 +47,7 @@ def test_everything_of_a_batch_is_read_back(store: Store) -> None:
     batch = replace(first_batch(), blobs={digest: b"blob"}, requests={bytes(32): 1})
     store.append(batch)
     assert store.head() == batch.head
-    assert store.counts() == (3, len(batch.nodes))
+    assert counted(store) == (3, len(batch.nodes))
     assert store.entries(0, 3) == batch.entries
     assert store.entries(1, 2) == batch.entries[1:2]
     assert store.entries(2, 2) == store.entries(3, 9) == []
@@ -54,7 +60,7 @@ def test_everything_of_a_batch_is_read_back(store: Store) -> None:
     assert store.blob(digest) == b"blob"
     assert store.blob_digests() == [digest]
     assert store.request(bytes(32)) == 1
-    assert (store.draft(), store.finished()) == (batch.draft, batch.finished)
+    assert (store.state().draft, store.state().finished) == (batch.draft, batch.finished)
 
 
 def test_an_append_continues_the_head_or_writes_nothing(store: Store) -> None:
@@ -66,7 +72,7 @@ def test_an_append_continues_the_head_or_writes_nothing(store: Store) -> None:
         with pytest.raises(HeadMovedError, match="another writer was faster"):
             store.append(replace(late, blobs={bytes(32): b"x"}))
     assert store.head() == batch.head
-    assert store.counts() == (3, len(batch.nodes))
+    assert counted(store) == (3, len(batch.nodes))
     assert store.blob_digests() == []
 
 
@@ -82,9 +88,9 @@ def test_a_finished_note_can_follow_alone_and_leaves_the_rest(store: Store) -> N
     """Storing the note when idle would touch the history."""
     batch = replace(first_batch(), finished=None)
     store.append(batch)
-    assert store.finished() is None
+    assert store.state().finished is None
     store.append(Batch(previous=batch.head, head=batch.head, finished=b"note"))
-    assert (store.finished(), store.draft(), store.head()) == (b"note", batch.draft, batch.head)
+    assert (store.state().finished, store.state().draft, store.head()) == (b"note", batch.draft, batch.head)
 
 
 def test_the_newest_request_and_every_blob_once(store: Store) -> None:
@@ -111,7 +117,7 @@ def test_a_closed_store_says_so(store: Store) -> None:
     store_of(chain(2), store)
     store.close()
     store.close()
-    for use in (store.head, store.counts, store.draft, store.blob_digests):
+    for use in (store.head, store.state, store.draft, store.blob_digests):
         with pytest.raises(StoreError, match="closed"):
             use()
     with pytest.raises(StoreError, match="closed"):

@@ -73,7 +73,7 @@ class Stores(RuleBasedStateMachine):
         for store in (self.memory, self.lmdb):
             store.append(Batch(previous=head, head=head, finished=note))
         self.memory._finished = None  # arbitrary bytes are no checkpoint: only the transport is tested here
-        assert self.lmdb.finished() == note
+        assert self.lmdb.state().finished == note
         batch = batch_of([], head_hash=head.hash, previous=head, frontier=self.frontier.copy())
         for store in (self.memory, self.lmdb):
             store.append(Batch(previous=head, head=head, finished=batch.finished))
@@ -103,13 +103,14 @@ class Stores(RuleBasedStateMachine):
 
     @invariant()
     def they_agree(self) -> None:
-        size, nodes = self.memory.counts()
-        assert self.lmdb.counts() == (size, nodes)
+        state = self.memory.state()
+        assert self.lmdb.state() == state
+        size, nodes = state.entry_count, state.node_count
         assert self.lmdb.head() == self.memory.head()
         assert self.lmdb.entries(0, size) == self.memory.entries(0, size)
         assert self.lmdb.nodes(0, nodes) == self.memory.nodes(0, nodes)
         assert self.lmdb.blob_digests() == self.memory.blob_digests()
-        assert self.lmdb.draft() == self.memory.draft()
+        assert self.lmdb.state().draft == self.memory.state().draft
         for digest in self.memory.blob_digests():
             assert self.lmdb.blob(digest) == self.memory.blob(digest)
             assert self.lmdb.request(digest) == self.memory.request(digest)

@@ -146,14 +146,14 @@ async def test_the_finished_note_is_stored_when_idle_and_at_the_end() -> None:
     store = MemoryStore()
     async with running(make_writer(Log.empty(store))) as writer:
         answer = await writer.submit(Note((b"a",)))
-        assert store.finished() is None
+        assert store.state().finished is None
         for _ in range(100):
             await asyncio.sleep(IDLE_S / 4)
-            if store.finished() is not None:
+            if store.state().finished is not None:
                 break
-        assert store.finished() == answer.finished.encode()
+        assert store.state().finished == answer.finished.encode()
         last = await writer.submit(Note((b"b",)))
-    assert store.finished() == last.finished.encode()
+    assert store.state().finished == last.finished.encode()
 
 
 @pytest.mark.parametrize("persists", [False, True], ids=["lost", "kept"])

@@ -6,7 +6,7 @@ from copy import deepcopy
 
 from ledger.errors import StoreError
 from ledger.memory import MemoryStore
-from ledger.store import Batch, Head
+from ledger.store import Batch, Head, State
 
 
 class FaultyStore:
@@ -71,8 +71,8 @@ class FaultyStore:
     def head(self) -> Head:
         return self.inner.head()
 
-    def counts(self) -> tuple[int, int]:
-        return self.inner.counts()
+    def state(self) -> State:
+        return self.inner.state()
 
     def entries(self, start: int, end: int) -> list[bytes]:
         return self.inner.entries(start, end)
