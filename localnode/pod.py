@@ -108,6 +108,7 @@ class Pod:
         self._images = images
         self._report = report
         self._processes = processes
+        self._said: Status | None = None
 
     async def run(self) -> None:
         """Live. Refusals and failures are reported, not raised: the other pods go on."""
@@ -148,6 +149,7 @@ class Pod:
                     await asyncio.wait(ending)
                     probing.cancel()
             except* ContainerFailedError as failed:
+                self._say(Phase.FAILED, str(failed.exceptions[0]))  # at once: ending the others takes its time
                 raise failed.exceptions[0] from None
             finally:
                 self.ready = False
@@ -264,7 +266,10 @@ class Pod:
         )
 
     def _say(self, phase: Phase, detail: str) -> None:
-        self._report(Status(subject=self.plan.name, phase=phase, detail=detail, address=self.place.address))
+        status = Status(subject=self.plan.name, phase=phase, detail=detail, address=self.place.address)
+        if status != self._said:
+            self._said = status
+            self._report(status)
 
 
 def last_words(log: Path) -> str:
