@@ -82,7 +82,8 @@ class SnpReferenceValues:
         allow_masked_chip_id: accept a VCEK report without chip id.
         allow_provisional_firmware: accept COMMITTED below CURRENT, firmware that can still be rolled back.
         crl: ``required``: a fresh revocation list must come along; ``warn``: its absence or age shows in the
-            verdict only. A list that names the intermediate refuses in both.
+            verdict only. A list that names the intermediate refuses in both. On real hardware the list comes along
+            only where the host's certificate table has it; a simulated vendor always makes one.
         trust_anchor: None for real hardware (AMD's pinned roots); for a simulated vendor SHA-256 of its root in DER.
         trust_anchor_spki: SHA-256 of that root's public key, compared as well where given.
 

@@ -4,9 +4,12 @@ Its certificates pass the very same reader as AMD's; what tells them apart is th
 reference values of a simulated platform name. No release contains such a root or its key.
 """
 
+import errno
 import hashlib
 import os
 import secrets
+import shutil
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -158,13 +161,11 @@ class VendorChain:
         return mint.crl(name, this_update, next_update, revoked, self.root_key)
 
     def save(self, directory: Path) -> None:
-        """Write keys and certificates into *directory* (0700), files 0600, never over others.
+        """Write keys and certificates into *directory* (0700), files 0600: all of them or none, and never over others.
 
         Raises:
-            VendorError: there is a vendor already.
+            VendorError: there is something already.
         """
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        directory.chmod(0o700)
         files = {
             "ark.der": self.root,
             "intermediate.der": self.intermediate,
@@ -175,16 +176,22 @@ class VendorChain:
             "intermediate.key.pem": _pem(self.intermediate_key),
             "vek.key.pem": _pem(self.chip.key),
         }
-        for name, content in files.items():
-            try:
-                descriptor = os.open(directory / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            except FileExistsError:
-                raise VendorError(
-                    f"{directory / name} exists: a simulated vendor lives there already, and manifests may name it; "
-                    "remove the directory to start anew"
-                ) from None
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(content)
+        directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))  # 0700 from the start.
+        try:
+            for name, content in files.items():
+                descriptor = os.open(draft / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+                with os.fdopen(descriptor, "wb") as file:
+                    file.write(content)
+            draft.rename(directory)  # Replaces an empty directory, and refuses any other.
+        except OSError as error:
+            shutil.rmtree(draft, ignore_errors=True)
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                raise
+            raise VendorError(
+                f"{directory} exists: a simulated vendor lives there already, and manifests may name it; "
+                "remove the directory to start anew"
+            ) from None
 
     @classmethod
     def load(cls, directory: Path) -> "VendorChain":

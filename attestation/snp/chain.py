@@ -1,5 +1,8 @@
 """The endorsement chain of a report: ARK -> ASK or ASVK -> VCEK or VLEK, and the ARK's revocation list.
 
+AMD publishes two lists, for ASKs and for ASVKs, both signed by the ARK and nothing in them telling which is which: who
+supplies the evidence could answer for an ASVK with the other one. Fetching it by address is what settles that.
+
 Says whether the links hold. Whether the root is one to trust, and whether it is the right time, is asked in ``verify``.
 """
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attestation import der
@@ -225,6 +225,7 @@ def test_a_list_reads_as_written() -> None:
     assert (crl.this_update, crl.next_update) == (START, NOW)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300))
 def test_no_bytes_make_the_parsers_raise_anything_else(data: bytes) -> None:
     for parse in (parse_endorsement, parse_authority, parse_crl):
@@ -232,6 +233,7 @@ def test_no_bytes_make_the_parsers_raise_anything_else(data: bytes) -> None:
             parse(data)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**200))
 def test_integers_have_one_spelling(value: int) -> None:
     reader = der.Reader(der.integer(value))
@@ -239,6 +241,7 @@ def test_integers_have_one_spelling(value: int) -> None:
     reader.finish()
 
 
+@settings(deadline=None)
 @given(st.datetimes(datetime(1950, 1, 1), datetime(2149, 12, 31)))
 def test_times_come_back_in_whole_seconds(moment: datetime) -> None:
     aware = moment.replace(tzinfo=UTC, microsecond=0)
@@ -309,6 +312,7 @@ def test_a_broken_table_is_refused(raw: bytes) -> None:
         parse_certificate_table(raw)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=400))
 def test_no_bytes_make_the_table_raise_anything_else(raw: bytes) -> None:
     try:

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgpack  # type: ignore[import-untyped]
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attestation.binding import Purpose, epoch_subject, parse_workload_subject, report_data, workload_subject
@@ -23,6 +23,7 @@ VALUES = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(VALUES)
 def test_what_is_packed_is_read_back(value: Value) -> None:
     try:
@@ -32,6 +33,7 @@ def test_what_is_packed_is_read_back(value: Value) -> None:
     assert unpack(packed) == value
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=60))
 def test_bytes_have_one_reading_or_none(data: bytes) -> None:
     try:
@@ -230,6 +232,7 @@ def test_tdx_reference_values_have_their_sizes(changes: dict[str, Any]) -> None:
 PART = st.integers(0, 255)
 
 
+@settings(deadline=None)
 @given(PART, PART, PART, PART, PART)
 def test_tcbs_have_the_layout_of_their_product(first: int, second: int, third: int, fourth: int, fifth: int) -> None:
     for product in PRODUCTS.values():

@@ -69,9 +69,11 @@ def test_nobody_else_can_read_a_vendors_keys(tmp_path: Path) -> None:
 
 
 def test_a_vendor_is_never_overwritten(tmp_path: Path) -> None:
-    vendor_chain().save(tmp_path)
+    vendor_chain().save(tmp_path / "vendor")
     with pytest.raises(VendorError, match="exists"):
-        vendor_chain("Turin").save(tmp_path)
+        vendor_chain("Turin").save(tmp_path / "vendor")
+    assert VendorChain.load(tmp_path / "vendor").fingerprint == vendor_chain().fingerprint
+    assert [path.name for path in tmp_path.iterdir()] == ["vendor"]
 
 
 def test_a_damaged_vendor_says_what_to_do(tmp_path: Path) -> None:
