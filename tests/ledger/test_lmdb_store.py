@@ -13,7 +13,8 @@ import lmdb
 import pytest
 
 from ledger.errors import LedgerContentError, LedgerError, StoreError, StoreFullError
-from ledger.lmdb_store import LmdbStore, check_file
+from ledger.lmdb_file import check_file
+from ledger.lmdb_store import LmdbStore
 from ledger.log import Log, open_log
 from tests.support.ledger_machine import Note, make_writer
 from tests.support.ledgers import batch_of, chain, filled, store_of
