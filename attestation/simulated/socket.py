@@ -97,6 +97,7 @@ def _bind(path: Path) -> socket.socket:
 
 def _is_answered(path: Path) -> bool:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1)  # A full backlog would keep us waiting; then somebody lives there.
         try:
             probe.connect(str(path))
         except ConnectionRefusedError:
