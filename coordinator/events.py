@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Final, NamedTuple, TypeAlias
 
-from ledger.codec import Value, pack, unpack
+from ledger.codec import MAX_INT, Value, pack_trusted, unpack_trusting
 from ledger.entry import Entry
 
 PAYLOAD_VERSION: Final = 1
@@ -156,8 +156,8 @@ Shape: TypeAlias = Callable[[Value], Value]
 
 
 def _integer(value: Value) -> Value:
-    if type(value) is not int:
-        raise EventError(f"an integer was wanted, {type(value).__name__} seen")
+    if type(value) is not int or not 0 <= value <= MAX_INT:
+        raise EventError(f"an integer from 0 to 2^63-1 was wanted, {type(value).__name__} seen")
     return value
 
 
@@ -310,7 +310,8 @@ def pack_event(event: Event, link: Link = NO_LINK) -> tuple[str, bytes]:
     if event.type in CONTROL_TYPES:
         fields.append((link.seq, link.body_hash))
     fields.extend(getattr(event, name) for name, _ in shapes)
-    return event.type, pack(fields)
+    # Reading it, which is what whoever writes it does next, checks every type: once is enough on the hot path.
+    return event.type, pack_trusted(fields)
 
 
 def decode_payload(kind: str, payload: bytes) -> tuple[Event, Link | None]:
@@ -323,7 +324,7 @@ def decode_payload(kind: str, payload: bytes) -> tuple[Event, Link | None]:
     if entry is None:
         raise EventError(f"type {kind!r} is not known to this version")
     cls, shapes = entry
-    value = unpack(payload)
+    value = unpack_trusting(payload)  # Every type is checked by the shapes below, the encoding by packing it again.
     if not isinstance(value, (list, tuple)) or not value or value[0] != PAYLOAD_VERSION or type(value[0]) is not int:
         raise EventError(f"{kind}: payload version {PAYLOAD_VERSION} was wanted")
     fields: Sequence[Value] = value[1:]
@@ -341,6 +342,8 @@ def decode_payload(kind: str, payload: bytes) -> tuple[Event, Link | None]:
         raise EventError(f"{kind}: {error}") from None
     if isinstance(event, AttestationRefused) and len((event.seen + event.wanted).encode()) > MAX_REFUSAL_TEXT:
         raise EventError(f"{kind}: seen and wanted are longer than {MAX_REFUSAL_TEXT} bytes together")
+    if pack_trusted(value) != payload:
+        raise EventError(f"{kind}: the bytes are not the shortest encoding of their value")
     return event, link
 
 
@@ -352,6 +355,6 @@ def decode_event(entry: Entry) -> tuple[Event, Link | None]:
 def _read_link(value: Value) -> Link:
     if isinstance(value, (list, tuple)) and len(value) == 2:
         seq, body_hash = value
-        if type(seq) is int and type(body_hash) is bytes and len(body_hash) == 32:
+        if type(seq) is int and 0 <= seq <= MAX_INT and type(body_hash) is bytes and len(body_hash) == 32:
             return Link(seq, body_hash)
     raise EventError("a link is [seq, 32 bytes]")
