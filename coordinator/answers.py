@@ -181,9 +181,18 @@ def certificate_answer(
     )
 
 
-def _consistency(log: Log, known: Head, size: int) -> Sequence[bytes]:
+def check_known(known: Head, size: int) -> None:
+    """Refuse a client that knows a longer ledger, before anything is recorded for it.
+
+    Raises:
+        HeadMismatchError: It does.
+    """
     if known.size > size:
         raise HeadMismatchError(seen=f"{size} entries", wanted=f"at least {known.size}")
+
+
+def _consistency(log: Log, known: Head, size: int) -> Sequence[bytes]:
+    check_known(known, size)
     return log.consistency(known.size, size) if known.size else ()
 
 

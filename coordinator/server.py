@@ -25,7 +25,9 @@ from wire.routes import Port, Route
 from wire.statement import API_VERSION
 
 _HEADER_BYTES = 8190
-_KEEPALIVE_S = 75.0
+_KEEPALIVE_S = 75.0  # Also how long a connection may take to send its first request's head.
+_HANDSHAKE_S = 10.0
+_BACKLOG = 1024
 log = structlog.get_logger("coordinator.server")
 
 
@@ -177,6 +179,7 @@ class Server:
     tls: ssl.SSLContext = field(repr=False)
     ports: dict[Port, int] = field(default_factory=dict)
     _runners: list[web.AppRunner] = field(default_factory=list)
+    _listeners: list[asyncio.Server] = field(default_factory=list)
     _handlers: Handlers | None = None
 
     async def start(self) -> None:
@@ -207,15 +210,9 @@ class Server:
             )
             self._runners.append(runner)
             await runner.setup()
-            site = web.TCPSite(
-                runner,
-                self.settings.bind,
-                number,
-                ssl_context=None if port is Port.PROBE else self.tls,
-                backlog=1024,
-            )
-            await site.start()
-            self.ports[port] = int(runner.addresses[0][1])
+            listener = await self._listen(runner, number, None if port is Port.PROBE else self.tls)
+            self._listeners.append(listener)
+            self.ports[port] = int(listener.sockets[0].getsockname()[1])
         handlers.listening = True
         log.info(
             "listening",
@@ -231,8 +228,36 @@ class Server:
         """Take no new requests, let those in work finish, close."""
         if self._handlers is not None:
             self._handlers.listening = False
+        for listener in self._listeners:
+            listener.close()
         await asyncio.gather(*(runner.cleanup() for runner in reversed(self._runners)))
+        self._listeners.clear()
         self._runners.clear()
+
+    async def _listen(self, runner: web.AppRunner, number: int, tls: ssl.SSLContext | None) -> asyncio.Server:
+        """Accept connections on *number*, as many at a time as the limits allow; more are closed at once."""
+        server = runner.server
+        if server is None:
+            raise RuntimeError("the runner is not set up")
+        most = self.settings.limits.connections
+
+        def connection() -> asyncio.BaseProtocol:
+            return server() if len(server.connections) < most else _Turned()
+
+        loop = asyncio.get_running_loop()
+        if tls is None:
+            return await loop.create_server(connection, self.settings.bind, number, backlog=_BACKLOG)
+        return await loop.create_server(
+            connection, self.settings.bind, number, backlog=_BACKLOG, ssl=tls, ssl_handshake_timeout=_HANDSHAKE_S
+        )
+
+
+class _Turned(asyncio.Protocol):
+    """A connection for which there is no room."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        if isinstance(transport, asyncio.Transport):
+            transport.abort()
 
 
 def make_app(handlers: Handlers, port: Port, gate: Gate, metrics: Metrics, *, access_log: bool) -> web.Application:

@@ -22,6 +22,7 @@ from coordinator.answers import (
     Recent,
     active_statement,
     certificate_answer,
+    check_known,
     empty_statement,
     find_issued,
     note_text,
@@ -225,6 +226,8 @@ class Service:
     async def _certificate(self, message: CertificateRequest) -> CertificateResponse:
         self._demand_active()
         self._demand_writable()
+        if message.known_head is not None:
+            check_known(message.known_head, self._ledger.size)
         asked = read_request(message)
         while (other := self._in_flight.get(asked.request_id)) is not None:
             await other.wait()  # The same request is in work: its answer will be this one's, too.
@@ -273,7 +276,7 @@ class Service:
                     raise
                 again = True
                 continue
-            except Exception:
+            except Exception:  # Whatever it was, this request got no certificate.
                 self._rates.give_back(grant.policy)
                 raise
             first, second = committed.entries[0], committed.entries[1]

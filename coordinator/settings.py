@@ -22,6 +22,7 @@ class Limits:
     requests_per_peer: int = 64
     requests_per_route: int = 512
     connections: int = 4096
+    """Per port; an idle one is closed after 75 s."""
     policy_burst: int = 10_000
     policy_refill_per_s: float = 50.0
     body_timeout_s: float = 20.0

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 import io
 import json
 import ssl
@@ -236,6 +237,22 @@ async def test_a_slow_body_does_not_hold_a_place_for_ever() -> None:
             assert (await problem(response))["code"] == "malformed_request"
         async with session.get(running.url(Port.USER, "/v1/capabilities")) as response:
             assert response.status == 200
+
+
+async def test_connections_are_bounded() -> None:
+    """Idle connections would use up the process's descriptors otherwise."""
+    async with coordinator(limits=Limits(connections=2)) as running:
+        port = running.server.ports[Port.PROBE]
+        held = [await asyncio.open_connection(running.host, port) for _ in range(2)]
+        for _, writer in held:
+            writer.write(b"GET /probe/startup HTTP/1.1\r\nHost: c\r\n\r\n")
+        for reader, _ in held:
+            assert b"200" in await reader.readline()
+        reader, writer = await asyncio.open_connection(running.host, port)
+        with contextlib.suppress(ConnectionError):
+            assert await reader.read() == b""
+        for _, each in [*held, (reader, writer)]:
+            each.close()
 
 
 async def test_one_peer_cannot_hold_every_place() -> None:
