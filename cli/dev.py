@@ -8,8 +8,9 @@ from pathlib import Path
 
 import click
 
+from cli.options import PATHS
 from cli.output import clean
-from cli.session import PATHS, Session, example, json_option
+from cli.session import Session, example, json_option
 from localnode.detach import start_detached, status, stop
 from localnode.guest import run_in_guest
 from localnode.node import NodeSettings, run_node

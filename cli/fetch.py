@@ -6,8 +6,8 @@ The size is that of the attested checkpoint, so what a Coordinator records meanw
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Final, assert_never
 
@@ -27,8 +27,8 @@ from coordinator.events import (
     decode_event,
 )
 from ledger.checkpoint import Checkpoint, read_checkpoint
-from ledger.entry import Entry, parse_entry
-from ledger.tiles import TILE_WIDTH, bundles_of, decode_bundle, tiles_of
+from ledger.entry import parse_entry
+from ledger.tiles import TILE_WIDTH, Tile, bundles_of, decode_bundle, tiles_of
 from manifest.errors import ManifestError
 from manifest.parse import parse_manifest
 
@@ -37,17 +37,10 @@ AT_ONCE: Final = 16  # Requests in flight: enough to hide a round trip, too few 
 Get = Callable[[str], Awaitable[bytes]]
 
 
-@dataclass(frozen=True, slots=True)
-class Fetched:
-    """What was downloaded."""
-
-    folder: Path
-    checkpoint: Checkpoint
-    blobs: int
-
-
-async def fetch_ledger(get: Get, checkpoint_raw: bytes, folder: Path) -> Fetched:
+async def fetch_ledger(get: Get, checkpoint_raw: bytes, folder: Path) -> Checkpoint:
     """Download the ledger of that checkpoint, with every blob that its events name, into the empty *folder*.
+
+    Memory stays bounded however long the ledger is: a few bundles, then the blobs that they name, and so on.
 
     Args:
         get: fetches a file by its path below the ledger's root, such as `tile/0/000` or `blob/<sha256>`.
@@ -60,37 +53,68 @@ async def fetch_ledger(get: Get, checkpoint_raw: bytes, folder: Path) -> Fetched
     """
     checkpoint = read_checkpoint(checkpoint_raw)
     _write(folder / "checkpoint", checkpoint_raw)
-    wanted: set[bytes] = set()
-    manifests: set[bytes] = set()
+    download = _Download(get, folder)
+    bundles = bundles_of(checkpoint.size)
+    while some := tuple(islice(bundles, AT_ONCE)):
+        await _all(partial(download.bundle, tile) for tile in some)
+        await download.blobs()
+    download.add_policies()
+    await download.blobs()
+    await _all(partial(download.file, tile.path()) for tile in tiles_of(checkpoint.size))
+    return checkpoint
 
-    async def bundle(path: str, start: int, width: int) -> None:
-        raw = await get(path)
-        _write(folder / path, raw)
-        for seq, entry_raw in enumerate(decode_bundle(raw, width), start):
+
+class _Download:
+    """What is still wanted, and where it goes."""
+
+    def __init__(self, get: Get, folder: Path) -> None:
+        self._get = get
+        self._folder = folder
+        self._wanted: set[bytes] = set()
+        self._manifests: set[bytes] = set()
+
+    async def file(self, path: str) -> None:
+        """Fetch one file."""
+        _write(self._folder / path, await self._get(path))
+
+    async def bundle(self, tile: Tile) -> None:
+        """Fetch one bundle of entries and note what they name."""
+        raw = await self._get(tile.path())
+        _write(self._folder / tile.path(), raw)
+        for seq, entry_raw in enumerate(decode_bundle(raw, tile.width), tile.index * TILE_WIDTH):
             entry = parse_entry(entry_raw, seq)
             if entry.body.type in CONTROL_TYPES:
-                _write(folder / "entry" / str(seq), entry_raw)
-            named, manifest = _named(entry)
-            wanted.update(named)
-            manifests.update(manifest)
+                _write(self._folder / "entry" / str(seq), entry_raw)
+            try:
+                event, _ = decode_event(entry)
+            except EventError:
+                continue  # The replay refuses it, with the entry's number.
+            self._wanted.update(blobs_of(event))
+            if isinstance(event, ManifestSet):
+                self._manifests.add(event.manifest)
 
-    async def plain(path: str) -> None:
-        _write(folder / path, await get(path))
+    async def blobs(self) -> None:
+        """Fetch every blob that is wanted and not there yet."""
+        missing = sorted(digest for digest in self._wanted if not self._blob(digest).exists())
+        self._wanted.clear()
+        await _all(partial(self._fetch_blob, digest) for digest in missing)
 
-    async def blob(digest: bytes) -> None:
-        path = f"blob/{digest.hex()}"
-        raw = await get(path)
+    def add_policies(self) -> None:
+        """Want the policies that the manifests name."""
+        for digest in self._manifests:
+            try:
+                self._wanted |= set(parse_manifest(self._blob(digest).read_bytes()).policies)
+            except ManifestError:
+                continue  # The replay refuses it, with the entry's number.
+
+    async def _fetch_blob(self, digest: bytes) -> None:
+        raw = await self._get(f"blob/{digest.hex()}")
         if hashlib.sha256(raw).digest() != digest:
             raise RefusedError(f"the blob {digest.hex()} as served has other bytes: the storage was changed")
-        _write(folder / path, raw)
+        _write(self._blob(digest), raw)
 
-    size = checkpoint.size
-    await _all(partial(bundle, tile.path(), tile.index * TILE_WIDTH, tile.width) for tile in bundles_of(size))
-    await _all(partial(plain, tile.path()) for tile in tiles_of(size))
-    await _all(partial(blob, digest) for digest in sorted(wanted))
-    policies = _policies(folder, manifests) - wanted
-    await _all(partial(blob, digest) for digest in sorted(policies))
-    return Fetched(folder, checkpoint, len(wanted | policies))
+    def _blob(self, digest: bytes) -> Path:
+        return self._folder / "blob" / digest.hex()
 
 
 def blobs_of(event: Event) -> tuple[bytes, ...]:
@@ -110,25 +134,6 @@ def blobs_of(event: Event) -> tuple[bytes, ...]:
             return ()
         case _:
             assert_never(event)
-
-
-def _named(entry: Entry) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
-    """Return the blobs, and among them the manifests, that *entry* names; an unknown event is judged by the replay."""
-    try:
-        event, _ = decode_event(entry)
-    except EventError:
-        return (), ()
-    return blobs_of(event), (event.manifest,) if isinstance(event, ManifestSet) else ()
-
-
-def _policies(folder: Path, manifests: Iterable[bytes]) -> set[bytes]:
-    found: set[bytes] = set()
-    for digest in manifests:
-        try:
-            found |= set(parse_manifest((folder / "blob" / digest.hex()).read_bytes()).policies)
-        except ManifestError:
-            continue  # The replay refuses it, with the entry's number.
-    return found
 
 
 async def _all(jobs: Iterable[Callable[[], Awaitable[None]]]) -> None:

@@ -1,4 +1,4 @@
-"""Computing policies for `generate`: the images of one pod are looked up, then `policy` is asked; nothing is decided."""
+"""Computing policies for `generate`: images are looked up, `policy` is asked; nothing is decided here."""
 
 from collections.abc import Iterator, Mapping
 

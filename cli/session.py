@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -12,8 +11,6 @@ from cli.workspace import Workspace
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-PATHS = click.Path(path_type=Path)
-
 
 @dataclass(slots=True)
 class Session:
@@ -21,10 +18,6 @@ class Session:
 
     workspace: Workspace
     output: Output
-
-    def path(self, given: Path | None, default: Path) -> Path:
-        """Return the path that the user gave, relative to the working directory, else the workspace's *default*."""
-        return default if given is None else given
 
 
 def _set_json(ctx: click.Context, _param: click.Parameter, value: bool) -> None:

@@ -234,6 +234,10 @@ def _tell(session: Session, verified: Verified, attested: AttestedCoordinator, y
         ],
     )
     output.say()
+    running = {item.policy for item in report.epochs}
+    for digest in report.coordinator_policies:
+        if digest not in running:
+            output.say(f"also named with Role coordinator, and never run: policy {digest.hex()}")
     owners = len(report.state.seed_shares)
     output.say(f"besides them, {owners} seed share owner{'s' if owners != 1 else ''} can restore the seed")
     done = ", ".join(f"{number} {kind}" for kind, number in sorted(report.counts.items()))

@@ -1,8 +1,11 @@
 """`set`, `verify` and `recover` against a real Coordinator over HTTP: what they write, and when they write nothing."""
 
+import asyncio
 import dataclasses
 import hashlib
 import json
+import os
+import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,9 +14,10 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from cli.fetch import Get, fetch_ledger
 from ledger.memory import MemoryStore
 from ledger.store import Store
-from manifest.model import Policy
+from manifest.model import Policy, Role
 from tests.support.cli_world import LiveCoordinator, World, live_coordinator
 from tests.support.deployment import (
     VAULT_POLICY,
@@ -311,3 +315,95 @@ def test_a_swapped_blob_in_an_exported_ledger_is_found(world: World, live: LiveC
     blob = world.root / "verify" / "ledger" / "blob" / name
     blob.write_bytes(blob.read_bytes().replace(b'"web"', b'"bad"'))
     world.refused("ledger", "verify", "verify/ledger", because=name)
+
+
+def test_a_ledger_that_grows_while_it_is_downloaded_is_verified_as_attested(
+    world: World, live: LiveCoordinator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a busy deployment there is no quiet moment."""
+    set_manifest(world, live)
+
+    async def busy(get: Get, checkpoint: bytes, folder: Path) -> object:
+        await asyncio.to_thread(live.issue)
+        return await fetch_ledger(get, checkpoint, folder)
+
+    monkeypatch.setattr("cli.verify.fetch_ledger", busy)
+    world.ok("verify", "-c", live.address, "-m", "manifest.json", SIMULATED)
+    assert (world.root / "verify" / "ledger" / "checkpoint").read_bytes().splitlines()[1] == b"3"
+    assert live.size() > 3
+
+
+def test_a_set_whose_files_cannot_be_written_is_repeated(
+    world: World, live: LiveCoordinator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The manifest is in force then, and the shares must not be lost."""
+
+    def full(path: str, flags: int, mode: int = 0o777, **more: int) -> int:
+        if str(path).endswith(".new"):
+            raise OSError(28, "No space left on device", str(path))
+        return real(path, flags, mode, **more)
+
+    real = os.open
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", full)
+        world.refused("set", "-c", live.address, SIMULATED, "deployment", because="No space left", status=4)
+    assert not (world.root / "seed-shares.json").exists()
+    set_manifest(world, live)
+    assert (world.root / "seed-shares.json").exists()
+
+
+def test_a_verification_that_cannot_be_written_keeps_the_last_one(
+    world: World, live: LiveCoordinator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_manifest(world, live)
+    verify = ("verify", "-c", live.address, "-m", "manifest.json", SIMULATED)
+    world.ok(*verify)
+    before = world.files()
+    real = Path.write_bytes
+
+    def full(self: Path, data: bytes) -> int:
+        if self.name == "ledger.vkeys":
+            raise OSError(28, "No space left on device", str(self))
+        return real(self, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", full)
+        world.refused(*verify, because="No space left", status=4)
+    assert world.files() == before
+
+
+@pytest.mark.parametrize(
+    ("name", "commands"),
+    [
+        ("tile/entries/000.p/3", ("show", "verify", "replay")),
+        ("tile/0/000.p/3", ("show", "verify", "replay")),
+        ("checkpoint", ("verify",)),  # The middle of it is a signature, which only `verify` judges.
+    ],
+)
+def test_a_damaged_export_is_told_and_never_a_crash(
+    world: World, live: LiveCoordinator, name: str, commands: tuple[str, ...]
+) -> None:
+    set_manifest(world, live)
+    world.ok("verify", "-c", live.address, "-m", "manifest.json", SIMULATED)
+    path = world.root / "verify" / "ledger" / name
+    raw = bytearray(path.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    path.write_bytes(raw)
+    for command in commands:
+        world.refused("ledger", command, "verify/ledger", because="error:")
+    shutil.rmtree(world.root / "verify" / "ledger")
+    world.refused("ledger", "show", "verify/ledger", because="holds no ledger", status=4)
+
+
+def test_every_policy_with_the_role_is_listed(world: World, live: LiveCoordinator) -> None:
+    """A second Coordinator that never ran could still be given the seed tomorrow."""
+    spare = b"package agent_policy\n# spare coordinator\n"
+    world.deploy(Deployment().with_policy(spare, Policy(sans=("spare",), role=Role.COORDINATOR)))
+    set_manifest(world, live)
+    said = world.ok("verify", "-c", live.address, "-m", "manifest.json", SIMULATED).output
+    assert f"never run: policy {digest(spare).hex()}" in said
+    values = json.loads(world.deployment.manifest)["ReferenceValues"]
+    (world.root / "values.json").write_text(json.dumps(values))
+    judged = ("verify", "-c", live.address, SIMULATED, "--reference-values", "values.json")
+    world.refused(*judged, because="unknown_coordinator")
+    world.ok(*judged, "--coordinator-policy-hash", digest(spare).hex())

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -65,16 +66,16 @@ class Folder:
         assert old.encode() in text
         path.write_bytes(text.replace(old.encode(), new.encode(), 1))
 
-    def manifest(self) -> dict[str, dict[str, dict[str, object]]]:
-        document: dict[str, dict[str, dict[str, object]]] = json.loads((self.root / "manifest.json").read_bytes())
-        return document
+    def manifest(self) -> Any:
+        return json.loads((self.root / "manifest.json").read_bytes())
 
     def entry(self, name: str) -> dict[str, object]:
         """The manifest's entry of the pod whose annotation names it."""
         for workload in read_resources(load_folder([self.root / "deployment"])).confidential:
             if workload.name == name:
                 policy = base64.b64decode(workload.policy_annotation or "")
-                return self.manifest()["Policies"][hashlib.sha256(policy).hexdigest()]
+                found: dict[str, object] = self.manifest()["Policies"][hashlib.sha256(policy).hexdigest()]
+                return found
         raise KeyError(name)
 
 

@@ -144,7 +144,7 @@ class Story:
             socket.create_connection((host, 8443), timeout=10) as plain,
             context.wrap_socket(plain, server_hostname=service) as connection,
         ):
-            # In TLS 1.3 the client learns of the refusal only when it reads: as an alert, or as the end of the connection.
+            # In TLS 1.3 the client learns of the refusal when it reads: as an alert, or as the connection's end.
             try:
                 connection.sendall(b"GET / HTTP/1.1\r\nHost: voting\r\nConnection: close\r\n\r\n")
                 return connection.recv(100)
