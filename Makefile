@@ -40,7 +40,7 @@ bench: setup
 
 # Needs the program uv; pins every requirement with hashes and names no index.
 requirements:
-	for f in initializer coordinator cli dev; do \
+	for f in initializer coordinator cli dev fuzz; do \
 	  uv pip compile -q --generate-hashes --universal --python-version 3.11 --no-emit-index-url requirements/$$f.in \
 	    -o requirements/$$f.txt --custom-compile-command "make requirements"; done
 
