@@ -147,7 +147,7 @@ class LmdbStore:
         """Open again, after a failure."""
         with self._writing, self._reading:
             self._close()
-            self._open()
+            self._open(must_exist=True)  # storage that is gone is no empty ledger
 
     def close(self) -> None:
         """Let go of everything."""
@@ -156,10 +156,10 @@ class LmdbStore:
 
     # --- opening ---
 
-    def _open(self) -> None:
+    def _open(self, *, must_exist: bool = False) -> None:
         file = self._path / "data.mdb"
         fresh = not file.exists()
-        if fresh and self._readonly:
+        if fresh and (must_exist or self._readonly):
             raise StoreError(f"there is no ledger at {self._path}: give the directory that holds data.mdb")
         try:
             if fresh:

@@ -110,7 +110,8 @@ class Writer(Generic[S, C, E]):
         item: _Item[C, S] = _Item(command, asyncio.get_running_loop().create_future())
         if self._queue.full():
             await self._queue.put(item)
-            self._check_open_to(item)
+            if self._ended and not item.answer.done():  # run() ended while this submitter waited for room
+                raise self._closed_error()
         else:
             self._queue.put_nowait(item)
         return await item.answer
@@ -159,22 +160,20 @@ class Writer(Generic[S, C, E]):
         return await self._queue.get()
 
     def _check_open(self) -> None:
-        if self.stopped is not None:
-            raise self.stopped
-        if self._closing or self._ended:
-            raise WriterClosedError("the Coordinator is shutting down and records nothing more: ask another, or later")
+        if self.stopped is not None or self._closing or self._ended:
+            raise self._closed_error()
 
-    def _check_open_to(self, item: _Item[C, S]) -> None:
-        """run() may have ended while this submitter waited for room in the queue."""
-        if self._ended and not item.answer.done():
-            raise self.stopped or WriterClosedError("the Coordinator has shut down and recorded nothing of this")
+    def _closed_error(self) -> LedgerError:
+        """A new one each time: an exception raised again and again collects the frames of all who saw it."""
+        if self.stopped is not None:
+            return LedgerForkedError(str(self.stopped))
+        return WriterClosedError("the Coordinator is shutting down and recorded nothing of this: ask another, or later")
 
     def _refuse_waiting(self) -> None:
-        error = self.stopped or WriterClosedError("the Coordinator has shut down and recorded nothing of this")
         while not self._queue.empty():
             item = self._queue.get_nowait()
             if item is not None:
-                item.refuse(error)
+                item.refuse(self._closed_error())
 
     # --- one batch ---
 
@@ -182,7 +181,7 @@ class Writer(Generic[S, C, E]):
         try:
             await self._commit_or_raise(items)
         except LedgerError as error:
-            if isinstance(error, LedgerForkedError):
+            if isinstance(error, LedgerForkedError) and self.stopped is None:
                 self.stopped = error
             for item in items:
                 item.refuse(error)
@@ -195,7 +194,7 @@ class Writer(Generic[S, C, E]):
     async def _commit_or_raise(self, items: Sequence[_Item[C, S]]) -> None:
         for _ in range(MAX_ATTEMPTS):
             if self.stopped is not None:
-                raise self.stopped
+                raise self._closed_error()
             if self._stale:
                 await self._reload()
             waiting = [item for item in items if not item.answer.cancelled()]

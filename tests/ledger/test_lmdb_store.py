@@ -55,6 +55,21 @@ def test_reading_never_makes_a_ledger(tmp_path: Path) -> None:
     assert not (tmp_path / "nowhere").exists()
 
 
+def test_storage_that_is_gone_is_no_empty_ledger(ledger: Path) -> None:
+    """A volume that is away for a moment would be replaced by a new, empty ledger."""
+    store = LmdbStore(ledger)
+    ledger.rename(ledger.with_name("away"))
+    with pytest.raises(StoreError, match="there is no ledger at"):
+        store.reload()
+    assert not ledger.exists()
+    with pytest.raises(StoreError, match="closed"):
+        store.head()
+    ledger.with_name("away").rename(ledger)
+    store.reload()
+    assert open_log(store).size == 300
+    store.close()
+
+
 def test_an_unusable_directory_is_named(tmp_path: Path) -> None:
     """The Coordinator would die with a traceback."""
     (tmp_path / "file").write_text("x")
