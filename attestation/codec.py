@@ -5,7 +5,7 @@ No shapes and no meaning here; ``ledger/`` has its own reader, because the two p
 
 from collections.abc import Sequence
 
-import msgpack  # type: ignore[import-untyped]
+import msgpack
 
 from attestation.errors import CodecError
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TypeAlias
 
-import msgpack  # type: ignore[import-untyped]  # it ships no stubs
+import msgpack
 
 from ledger.errors import CodecError
 
