@@ -18,7 +18,7 @@ from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
-import msgpack  # type: ignore[import-untyped]
+import msgpack
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from attestation.evidence import Evidence, Kind
@@ -102,7 +102,7 @@ async def _fill(path: Path, events: int) -> None:
             left = (events - service.ledger.size) // 2
             while left > 0:
                 commands = [_another(model, pod) for _ in range(min(left, _BATCH))]
-                await asyncio.gather(*(service.submit(command) for command in commands))
+                await asyncio.gather(*(service.kernel.submit(command) for command in commands))
                 left -= len(commands)
             service.stop()
     store.close()
@@ -110,7 +110,7 @@ async def _fill(path: Path, events: int) -> None:
 
 def _model(service: Service, pod: Pod) -> IssueCertificate:
     asked = read_request(pod.request(os.urandom(32)))
-    authority = service.authority()
+    authority = service.kernel.authority()
     return prepare(
         asked,
         granted(asked, authority),

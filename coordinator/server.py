@@ -81,14 +81,14 @@ class Handlers:
         """A nonce; the request has no body."""
         if request.body_exists and await request.content.read(1):
             raise MalformedRequestError("This request has no body.", wanted="an empty body")
-        return json_answer(self._service.challenge())
+        return json_answer(self._service.workloads.challenge())
 
     async def certificate(self, request: web.Request) -> web.Response:
         """A certificate for an attested key."""
         message = await read_message(
             request, CertificateRequest, limit=routes.CERTIFICATE.max_request, timeout_s=self._timeout_s
         )
-        return json_answer(await self._service.certificate(message))
+        return json_answer(await self._service.workloads.certificate(message))
 
     async def set_manifest(self, request: web.Request) -> web.Response:
         """A manifest comes into force."""

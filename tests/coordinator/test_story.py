@@ -1,5 +1,6 @@
 """The life of a Coordinator, told through its HTTP server: set, issue, update, restart, recover."""
 
+import asyncio
 import hashlib
 
 import pytest
@@ -151,7 +152,7 @@ async def test_the_same_request_gets_the_same_certificate_and_writes_nothing() -
             first = await client.certificate(request)
             size = running.service.ledger.size
             running.clock.offset_ms += 3_600_000  # The challenge is long expired, the memory of two minutes empty.
-            running.service._recent._seqs.clear()
+            running.service.workloads._recent._seqs.clear()
             again = await client.certificate(request)
         assert parse_bundle(again.bundle).leaf == parse_bundle(first.bundle).leaf
         assert running.service.ledger.size == size
@@ -276,3 +277,27 @@ async def test_owner_keys_decide_who_sets() -> None:
                 await set_manifest(running, new, signers=signers)
             assert refused.value.code == code
         assert running.service.ledger.size == size
+
+
+async def test_certificates_issued_while_manifests_change_fit_their_own_authority() -> None:
+    """A leaf of one manifest beside the CA of the next would verify nowhere."""
+    async with coordinator() as running:
+        await set_manifest(running)
+        stop = asyncio.Event()
+        answers: list[tuple[CertificateResponse, Pod]] = []
+
+        async def workload() -> None:
+            while not stop.is_set():
+                pod = Pod(VAULT_POLICY)
+                answers.append((await certificate(running, pod), pod))
+
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(4):
+                tasks.create_task(workload())
+            for number in range(4):
+                text = b"# %d" % number
+                await set_manifest(running, Deployment().with_policy(text, Policy(sans=(f"new{number}",))))
+            stop.set()
+        for answer, pod in answers:
+            check_bundle(answer, pod, running)
+        assert running.service.state.generation == 5

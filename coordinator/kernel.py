@@ -1,0 +1,187 @@
+"""What every operation of the Coordinator stands on: ledger, state, keys, clocks, threads. It decides nothing."""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal, TypeVar
+
+import structlog
+
+from attestation.issuer import Issuer
+from coordinator.authority import Authority, make_authority
+from coordinator.commands import Command
+from coordinator.decide import CoordinatorMachine
+from coordinator.epoch import Epoch
+from coordinator.errors import NeedsManifestError, NeedsRecoveryError
+from coordinator.events import Event
+from coordinator.keys import Seed, public_bytes
+from coordinator.metrics import Metrics
+from coordinator.opening import Opened
+from coordinator.rules import moment
+from coordinator.state import State
+from ledger.checkpoint import origin_of
+from ledger.errors import LedgerError, StoreError
+from ledger.writer import Committed, Writer
+
+Phase = Literal["empty", "recovery", "active"]
+CoordinatorWriter = Writer[State, Command, Event]
+_T = TypeVar("_T")
+log = structlog.get_logger("coordinator.kernel")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """What only the shell may touch: clocks, threads, the secure processor."""
+
+    issuer: Issuer = field(repr=False)
+    threads: ThreadPoolExecutor
+    clock_ms: Callable[[], int]
+    """Unix time, milliseconds: the host's, and believed only as far as the rules allow."""
+    monotonic_ms: Callable[[], int]
+
+
+class Kernel:
+    """The ledger with its writer, and the keys. A process without seed has no writer, so it writes nothing.
+
+    Args:
+        opened: The ledger as it was found.
+        epoch: The keys of this process.
+        world: Clocks, threads, secure processor.
+        metrics: Where to count.
+    """
+
+    def __init__(self, opened: Opened, epoch: Epoch, world: World, metrics: Metrics) -> None:
+        self.ledger = opened.log
+        self.rules = opened.rules
+        self.seed: Seed | None = opened.seed
+        self.epoch = epoch
+        self.world = world
+        self.metrics = metrics
+        self._replayed = opened.state
+        self._authority: Authority | None = None
+        self._writer: CoordinatorWriter | None = None
+
+    @property
+    def state(self) -> State:
+        """Confirmed by the store; in recovery, what the replay gave."""
+        return self._replayed if self._writer is None else self._writer.state
+
+    @property
+    def phase(self) -> Phase:
+        """``empty`` before the first manifest, ``recovery`` without a seed, else ``active``."""
+        if self.state.current is None:
+            return "empty"
+        return "recovery" if self.seed is None else "active"
+
+    @property
+    def stopped(self) -> LedgerError | None:
+        """Why nothing can be written any more, if that is so."""
+        return None if self._writer is None else self._writer.stopped
+
+    def authority(self) -> Authority:
+        """What the manifest in force allows; built when it is first asked for after a change.
+
+        Raises:
+            NeedsManifestError, NeedsRecoveryError: Nothing is allowed yet.
+        """
+        held = self._authority
+        state = self.state
+        if held is not None and held.generation == state.generation:
+            return held
+        self.demand_active()
+        if self.seed is None:
+            raise NeedsRecoveryError
+        self._authority = held = make_authority(state, self.blob, self.seed)
+        return held
+
+    def demand_active(self) -> None:
+        """Refuse unless a manifest is in force and the seed is here."""
+        match self.phase:
+            case "empty":
+                raise NeedsManifestError
+            case "recovery":
+                raise NeedsRecoveryError
+            case "active":
+                return
+
+    def demand_writable(self) -> None:
+        """Refuse if the writer has stopped for good."""
+        if self.stopped is not None:
+            raise self.stopped
+
+    def start_writer(self, seed: Seed, tasks: asyncio.TaskGroup) -> CoordinatorWriter:
+        """From here on there is a seed, and commands are taken. The writer runs in *tasks* until it is closed."""
+        key = seed.ledger_key()
+        writer = Writer(
+            self.ledger,
+            CoordinatorMachine(self.rules.apply),
+            self._replayed,
+            epoch=self.epoch.signing,
+            ledger=key,
+            clock_ms=self.world.clock_ms,
+            origin=origin_of(public_bytes(key)),
+        )
+        self.seed, self._writer = seed, writer
+        tasks.create_task(writer.run())
+        return writer
+
+    async def drop_writer(self, writer: CoordinatorWriter) -> None:
+        """Forget the seed and *writer*: the recovery that they were for has failed."""
+        self.seed = self._writer = None
+        await writer.close()
+
+    async def close(self) -> None:
+        """Finish what is queued, store the finished checkpoint, forget the keys as far as Python can."""
+        if self._writer is not None:
+            await self._writer.close()
+        self.epoch.forget()
+
+    def forget(self) -> None:
+        """Let go of the seed and of what was derived from it."""
+        self.seed = self._authority = None
+
+    async def submit(self, command: Command) -> Committed[State]:
+        """Record a prepared command; returns when it is durable. Raises what deciding it or the store raised."""
+        if self._writer is None:
+            raise NeedsRecoveryError
+        try:
+            committed = await self._writer.submit(command)
+        except StoreError as error:
+            log.error("store_failed", code=error.code, detail=str(error))  # noqa: TRY400 - the cause is in the text.
+            raise
+        self.metrics.size.set(committed.size)
+        return committed
+
+    async def in_thread(self, work: Callable[[], _T]) -> _T:
+        """Do *work*, mostly arithmetic, beside the event loop."""
+        return await asyncio.get_running_loop().run_in_executor(self.world.threads, work)
+
+    def finished(self) -> str:
+        """The newest finished note, which covers everything confirmed."""
+        finished = self.ledger.finished
+        if finished is None:
+            raise NeedsManifestError
+        return finished
+
+    def blob(self, digest: bytes) -> bytes:
+        """A document that the ledger names, hashed again. Raises StoreError if it is gone."""
+        data = self.ledger.blob(digest)
+        if data is None:
+            raise StoreError(f"the store has lost blob {digest.hex()}: restore the ledger from an export")
+        return data
+
+    def now_ms(self) -> int:
+        """Unix time in milliseconds, never before the newest record."""
+        return max(self.world.clock_ms(), self.state.time_ms)
+
+    def now(self) -> datetime:
+        """The same as an aware datetime."""
+        return moment(self.now_ms())
+
+    def show(self) -> None:
+        """Tell the metrics where the Coordinator stands."""
+        self.metrics.set_state(self.phase)
+        self.metrics.size.set(self.ledger.size)
+        self.metrics.generation.set(self.state.generation)
