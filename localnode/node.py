@@ -231,9 +231,8 @@ class Node:
                     server = await Balancer(ready).serve(self._settings.load_balancer, port.port)
                 except OSError as error:
                     # The pods are of use without it, and another program's port is no fault of theirs.
-                    detail = (
-                        f"{at} cannot be listened on ({error.strerror or error}): end what uses it, or --load-balancer"
-                    )
+                    reason = os.strerror(error.errno) if error.errno else str(error)
+                    detail = f"{at} cannot be listened on ({reason}): end what uses it, or give --load-balancer"
                     self._say(Status(subject=subject, phase=Phase.FAILED, detail=detail))
                     continue
                 stack.push_async_callback(_close, server)
