@@ -5,6 +5,7 @@ everything that is read later: the storage can go away, but it cannot change the
 """
 
 import hashlib
+from collections.abc import Iterator
 from typing import Final, Self
 
 from ledger.checkpoint import Checkpoint, epoch_name, parse_checkpoint, read_checkpoint
@@ -22,7 +23,8 @@ from ledger.merkle import (
     verify_inclusion,
 )
 from ledger.note import ed25519_key, open_note
-from ledger.replay import CHUNK, Replay, Signatures, Visit
+from ledger.replay import CHUNK, Replay, Visit
+from ledger.signatures import Signatures
 from ledger.store import EMPTY_HEAD, Batch, Head, State, Store
 from ledger.tiles import TILE_WIDTH, Tile, encode_bundle, width_at
 
@@ -205,7 +207,7 @@ class Log:
 def open_log(store: Store, *, visit: Visit | None = None, workers: int = 2) -> Log:
     """Replay and verify all of a stored ledger, calling *visit* with every entry after it was found good.
 
-    Checked are canonical bytes, chain, order, time, every signature by the entry's own signer (on *workers* threads),
+    Checked are canonical bytes, chain, order, time, every signature by the entry's own signer (on *workers* cores),
     every stored tree node, the draft checkpoint (signed by the last entry's signer) and that the finished note is of an
     earlier state of this ledger. Not checked, since they are the caller's knowledge: who may sign, what payloads mean,
     the signatures of the finished note (ledger.checkpoint.open_finished).
@@ -217,18 +219,15 @@ def open_log(store: Store, *, visit: Visit | None = None, workers: int = 2) -> L
     head = state.head
     if head.size == 0 and state.entry_count == 0:
         raise LedgerEmptyError("the store holds no ledger; one is created by the first accepted manifest")
-    with Signatures(workers) as signatures:
-        replay = Replay(signatures)
-        position = 0
-        while replay.size < head.size:
-            raws = store.entries(replay.size, min(replay.size + CHUNK, head.size))
-            if not raws:
-                raise LedgerContentError(replay.size, f"the record is missing; the ledger says it has {head.size}")
-            seq = replay.size
-            nodes = replay.feed(raws, visit)
-            if store.nodes(position, position + len(nodes)) != nodes:
-                raise _first_bad_node(store, position, nodes, seq)
-            position += len(nodes)
+    replay = Replay()
+
+    def compare(seq: int, nodes: list[bytes]) -> None:
+        position = node_count(seq)
+        if store.nodes(position, position + len(nodes)) != nodes:
+            raise _first_bad_node(store, position, nodes, seq)
+
+    with Signatures(workers, head.size) as signatures:
+        replay.run(stored_chunks(store, 0, head.size), signatures, visit=visit, nodes=compare)
     if head.hash != replay.head:
         raise LedgerContentError(head.size - 1, "it is not the record that the ledger names as its last")
     if (state.entry_count, state.node_count) != (head.size, node_count(head.size)):
@@ -237,10 +236,21 @@ def open_log(store: Store, *, visit: Visit | None = None, workers: int = 2) -> L
             f"the store holds {state.entry_count} records and {state.node_count} tree nodes, "
             f"its head says {head.size} and {node_count(head.size)}: the newest state is not whole",
         )
-    frontier = replay.frontier or Frontier()
+    frontier = replay.frontier
     origin = check_draft(state.draft, head, frontier.root(), replay.signer)
     finished = _check_finished(store, state, origin)
     return Log(store, frontier=frontier, head=head, time_ms=replay.time_ms, origin=origin, finished=finished)
+
+
+def stored_chunks(store: Store, start: int, end: int) -> Iterator[list[bytes]]:
+    """Entries [start, end), a chunk at a time. Raises LedgerContentError at the first missing one."""
+    while start < end:
+        raws = store.entries(start, min(start + CHUNK, end))
+        if raws:
+            yield raws
+            start += len(raws)
+        else:
+            raise LedgerContentError(start, f"the record is missing; the ledger says that it has {end}")
 
 
 def stored_root(store: Store, size: int) -> bytes:

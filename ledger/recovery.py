@@ -4,9 +4,10 @@ from dataclasses import dataclass
 
 from ledger.entry import Entry, parse_entry
 from ledger.errors import LedgerContentError, LedgerForkedError
-from ledger.log import Log, check_draft, stored_frontier
+from ledger.log import Log, check_draft, stored_chunks, stored_frontier
 from ledger.merkle import Frontier, node_count
-from ledger.replay import CHUNK, Replay, Signatures
+from ledger.replay import Replay
+from ledger.signatures import Signatures
 from ledger.store import Head
 
 
@@ -49,16 +50,14 @@ def _compare(log: Log) -> Found:
         if not last or parse_entry(last[0], size - 1).body_hash != log.head:
             raise LedgerContentError(size - 1, "it is not the last record that was confirmed")
     found: list[Entry] = []
-    with Signatures(1) as signatures:
-        replay = Replay(signatures, size=size, head=log.head, time_ms=log.last_time_ms, frontier=frontier)
-        while replay.size < head.size:
-            raws = store.entries(replay.size, min(replay.size + CHUNK, head.size))
-            if not raws:
-                raise LedgerContentError(replay.size, "the record is missing")
-            position = node_count(replay.size)
-            nodes = replay.feed(raws, found.append)
-            if store.nodes(position, position + len(nodes)) != nodes:
-                raise LedgerContentError(replay.size - len(raws), "the tree nodes of these records are not theirs")
+    replay = Replay(size, log.head, log.last_time_ms, frontier=frontier)
+
+    def compare(seq: int, nodes: list[bytes]) -> None:
+        position = node_count(seq)
+        if store.nodes(position, position + len(nodes)) != nodes:
+            raise LedgerContentError(seq, "the tree nodes of these records are not theirs")
+
+    replay.run(stored_chunks(store, size, head.size), Signatures(1), visit=found.append, nodes=compare)
     if replay.head != head.hash or (state.entry_count, state.node_count) != (
         head.size,
         node_count(head.size),

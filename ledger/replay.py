@@ -7,82 +7,83 @@ Whether a signer was allowed to sign, and what the payload decides, is for the v
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from types import TracebackType
-from typing import Final, Self
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias
 
-from ledger.entry import ZERO_HASH, Body, Entry, bad_signature, parse_raw, signature_holds
+from ledger.entry import ZERO_HASH, Body, Entry, bad_signature, parse_raw
 from ledger.errors import LedgerContentError
 from ledger.merkle import Frontier
+from ledger.signatures import Job, Signatures
 
-CHUNK: Final = 1024  # records per feed(): long enough to share out among threads, short enough to stay in cache
-_SLICE: Final = 16  # signatures per grab of a thread: about a millisecond
-Job = tuple[bytes, bytes, bytes]  # signer, signature, SHA-256(body)
-Visit = Callable[[Entry], None]
+CHUNK: Final = 1024  # records at once: long enough to share out among processes, short enough to stay in cache
+Visit: TypeAlias = Callable[[Entry], None]
 _sha256 = hashlib.sha256
 
 
-class Signatures:
-    """Verifies signatures on *workers* threads, the calling one included."""
+@dataclass(slots=True)
+class Chunk:
+    """Records that passed steps 1 to 4; *problem* is why the one after them did not."""
 
-    def __init__(self, workers: int) -> None:
-        self._helpers = max(0, workers - 1)
-        self._pool = ThreadPoolExecutor(self._helpers, "ledger-verify") if self._helpers else None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._pool is not None:
-            self._pool.shutdown()
-
-    def first_bad(self, jobs: Sequence[Job]) -> int | None:
-        """The index of the first signature that does not hold."""
-        starts = iter(range(0, len(jobs), _SLICE))  # shared: next() of a range iterator is one step under the GIL
-
-        def work() -> int | None:
-            bad: int | None = None
-            for start in starts:
-                for index, (signer, signature, digest) in enumerate(jobs[start : start + _SLICE], start):
-                    if not signature_holds(signer, signature, digest) and (bad is None or index < bad):
-                        bad = index
-            return bad
-
-        if self._pool is None or len(jobs) <= _SLICE:
-            return work()
-        helpers = [self._pool.submit(work) for _ in range(self._helpers)]
-        found = [work(), *(helper.result() for helper in helpers)]
-        return min((bad for bad in found if bad is not None), default=None)
+    first: int
+    jobs: list[Job] = field(default_factory=list)
+    leaves: list[bytes] = field(default_factory=list)
+    entries: list[Entry] = field(default_factory=list)  # only where someone visits them
+    problem: LedgerContentError | None = None
 
 
 @dataclass(slots=True)
 class Replay:
-    """A position in a ledger, moved on by feed(). Starts at the beginning, or anywhere that is already known."""
+    """A position in a ledger, moved on by run(). Starts at the beginning, or anywhere that is already known."""
 
-    signatures: Signatures | None  # None: the signatures are checked elsewhere
     size: int = 0
     head: bytes = ZERO_HASH
     time_ms: int = 0
     signer: bytes = b""
-    frontier: Frontier | None = None
+    frontier: Frontier = field(default_factory=Frontier)
 
-    def feed(self, raws: Sequence[bytes], visit: Visit | None = None) -> list[bytes]:
-        """Check the next records and call *visit* with each, after all of them were found good.
+    def run(
+        self,
+        chunks: Iterable[Sequence[bytes]],
+        signatures: Signatures,
+        *,
+        visit: Visit | None = None,
+        nodes: Callable[[int, list[bytes]], None] | None = None,
+    ) -> None:
+        """Check *chunks* of records and call *visit* with each record, after it was found good.
 
-        Gives the tree nodes that they complete. Raises LedgerContentError naming the first bad one, and leaves the
-        position where it was.
+        *nodes* is given the tree nodes that a chunk completes, and the seq of its first record. While a chunk is
+        visited and the next one is parsed, helpers verify signatures. Raises LedgerContentError naming the first bad
+        record; what the visitor or *nodes* raises comes in the order of the records, too.
         """
-        if self.frontier is None:
-            self.frontier = Frontier()
+        pending: Chunk | None = None
+        source = iter(chunks)
+        while (chunk := self._next(source, keep=visit is not None)) is not None:
+            done, pending = pending, chunk
+            if done is not None:
+                self._finish(done, signatures)
+            signatures.start(chunk.jobs)
+            if done is not None:
+                self._accept(done, visit, nodes)
+            if chunk.problem is not None:
+                break  # nothing behind it is looked at
+        if pending is not None:
+            self._finish(pending, signatures)
+            self._accept(pending, visit, nodes)
+            if pending.problem is not None:
+                raise pending.problem
+
+    def _next(self, source: Iterator[Sequence[bytes]], *, keep: bool) -> Chunk | None:
+        try:
+            raws = next(source, None)
+        except LedgerContentError as error:  # missing or unreadable; a bad record before it comes first
+            return Chunk(self.size, problem=error)
+        return None if raws is None else self._parse(raws, keep=keep)
+
+    def _parse(self, raws: Sequence[bytes], *, keep: bool) -> Chunk:
         seq, prev, time_ms = self.size, self.head, self.time_ms
-        jobs: list[Job] = []
-        leaves: list[bytes] = []
-        entries: list[Entry] = []
-        problem: LedgerContentError | None = None
+        chunk = Chunk(seq)
+        jobs, leaves = chunk.jobs, chunk.leaves
         try:
             for raw in raws:
                 fields, body_raw, signature = parse_raw(raw, seq)  # (1) (2)
@@ -95,27 +96,30 @@ class Replay:
                 leaf = _sha256(b"\x00" + raw).digest()
                 jobs.append((signer, signature, prev))
                 leaves.append(leaf)
-                if visit is not None:
+                if keep:
                     body = Body(signer, number, at, before, type_, payload, request_id)
-                    entries.append(Entry(raw, body, body_raw, prev, leaf, signature))
+                    chunk.entries.append(Entry(raw, body, body_raw, prev, leaf, signature))
                 time_ms = at
                 seq += 1
         except LedgerContentError as error:
-            problem = error  # a bad signature before it is the first bad record
-        if self.signatures is not None:
-            bad = self.signatures.first_bad(jobs)  # (5)
-            if bad is not None:
-                raise bad_signature(self.size + bad, jobs[bad][0])
-        if problem is not None:
-            raise problem
-        if visit is not None:
-            for entry in entries:
-                visit(entry)
-        nodes = self.frontier.extend(leaves)  # (6)
+            chunk.problem = error  # a bad signature before it is the first bad record
         self.size, self.head, self.time_ms = seq, prev, time_ms
         if jobs:
             self.signer = jobs[-1][0]
-        return nodes
+        return chunk
+
+    def _finish(self, chunk: Chunk, signatures: Signatures) -> None:
+        bad = signatures.finish()  # (5)
+        if bad is not None:
+            raise bad_signature(chunk.first + bad, chunk.jobs[bad][0])
+
+    def _accept(self, chunk: Chunk, visit: Visit | None, nodes: Callable[[int, list[bytes]], None] | None) -> None:
+        if visit is not None:
+            for entry in chunk.entries:
+                visit(entry)
+        completed = self.frontier.extend(chunk.leaves)  # (6)
+        if nodes is not None:
+            nodes(chunk.first, completed)
 
 
 def _broken_chain(seq: int, seen: bytes, wanted: bytes) -> LedgerContentError:

@@ -11,7 +11,8 @@ from itertools import islice
 from ledger.checkpoint import read_checkpoint
 from ledger.errors import LedgerContentError, NoteError
 from ledger.merkle import Frontier
-from ledger.replay import CHUNK, Replay, Signatures, Visit
+from ledger.replay import CHUNK, Replay, Visit
+from ledger.signatures import Signatures
 from ledger.source import Source
 from ledger.tiles import TILE_WIDTH, Tile, width_at
 
@@ -40,17 +41,13 @@ def replay_source(
     except NoteError as error:
         raise LedgerContentError(None, f"the checkpoint is malformed: {error}") from error
     tiles = _Tiles(source, checkpoint.size) if check_tiles else None
-    with Signatures(workers) as signatures:
-        replay = Replay(signatures, frontier=Frontier())
-        entries = source.entries(0, checkpoint.size)
-        while replay.size < checkpoint.size:
-            chunk = list(islice(entries, min(CHUNK, checkpoint.size - replay.size)))
-            if not chunk:
-                raise LedgerContentError(replay.size, f"the record is missing; the checkpoint says {checkpoint.size}")
-            nodes = replay.feed(chunk, visit)
-            if tiles is not None:
-                tiles.feed(nodes)
-    frontier = replay.frontier or Frontier()
+    replay = Replay()
+    with Signatures(workers, checkpoint.size) as signatures:
+        replay.run(
+            _chunks(source, checkpoint.size), signatures, visit=visit,
+            nodes=None if tiles is None else lambda _, nodes: tiles.feed(nodes),
+        )  # fmt: skip
+    frontier = replay.frontier
     if frontier.root() != checkpoint.root:
         raise LedgerContentError(
             None,
@@ -60,6 +57,16 @@ def replay_source(
     if tiles is not None:
         tiles.finish()
     return Verified(checkpoint.size, checkpoint.root, replay.head, raw, frontier)
+
+
+def _chunks(source: Source, size: int) -> Iterator[list[bytes]]:
+    entries, seen = source.entries(0, size), 0
+    while seen < size:
+        chunk = list(islice(entries, min(CHUNK, size - seen)))
+        if not chunk:
+            raise LedgerContentError(seen, f"the record is missing; the checkpoint says that there are {size}")
+        yield chunk
+        seen += len(chunk)
 
 
 class _Tiles:

@@ -1,6 +1,6 @@
 """One encoding for each value, and bounds on what a stranger sends."""
 
-import msgpack  # type: ignore[import-untyped]  # it ships no stubs
+import msgpack
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
