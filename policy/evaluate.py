@@ -18,6 +18,7 @@ from policy.reasons import Reason
 from policy.rego import policy_data
 
 _MODULE = "agent_policy"
+PULL_OPTION = "image_guest_pull="
 
 
 class _Output(Protocol):
@@ -69,6 +70,12 @@ class PolicyEngine:
         """What the agent would hold under ``data.pstate``."""
         return dict(self._state)
 
+    def restore(self, state: Mapping[str, object]) -> None:
+        """Go on from a *state* that an engine of the same policy had."""
+        self._state = dict(state)
+        self._bundles.clear()
+        self._interpreter = self._load()
+
     def allow(self, endpoint: str, request: Mapping[str, object]) -> Decision:
         """Judge *request* to *endpoint* (``CreateContainerRequest``, …), every protobuf field present.
 
@@ -81,8 +88,7 @@ class PolicyEngine:
         if operations:
             for operation in operations:
                 self._apply(operation)
-            self._bundles.clear()
-            self._interpreter = self._load()
+            self.restore(self._state)
         return Decision(allowed=True)
 
     def _load(self) -> _Interpreter:
@@ -105,6 +111,8 @@ class PolicyEngine:
             if not bundle.ok():
                 raise PolicyTextError(f"the policy's rule {endpoint} cannot be compiled: {bundle}")
             self._bundles[endpoint] = bundle
+        if not _readable(request):
+            return False, ()
         self._interpreter.set_input_term(json.dumps(request, ensure_ascii=False))
         output = self._interpreter.query_bundle_entrypoint(bundle, entrypoint)
         if not output.ok() or len(output) == 0:
@@ -127,3 +135,17 @@ class PolicyEngine:
                 f"the policy changes its state by {dict(operation)!r}, which this program does not do"
             )
         self._state[key] = operation["value"]
+
+
+def _readable(request: Mapping[str, object]) -> bool:
+    """Whether the JSON inside a request is JSON: the agent refuses other, but rego-cpp prints about it, and takes some."""
+    storages = request.get("storages")
+    for storage in storages if isinstance(storages, list) else ():
+        options = storage.get("driver_options") if isinstance(storage, dict) else None
+        for option in options if isinstance(options, list) else ():
+            if isinstance(option, str) and option.startswith(PULL_OPTION):
+                try:
+                    json.loads(option.removeprefix(PULL_OPTION))
+                except (ValueError, RecursionError):
+                    return False
+    return True

@@ -14,6 +14,7 @@ _FREE_MASKED = (
     r"^/proc/interrupts$|^/sys/devices/virtual/powercap$|^/sys/devices/system/cpu/cpu[0-9]+/thermal_throttle$"
 )
 _DEVICE = r"^[0-9a-f]{2}(/[0-9a-f]{2})*$|^[0-9]{1,3}:[0-9]{1,3}$"
+_LISTS = ("Devices", "Namespaces", "MaskedPaths", "ReadonlyPaths")
 _UID = "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
 _CRI = "io.kubernetes.cri."
 _OCI = "io.katacontainers.pkg.oci."
@@ -117,6 +118,10 @@ class _Create:
         self.findings.matches(
             "OCI.Version", self.oci.get("Version"), r"^1[.][0-9]+[.][0-9]+(-[a-z0-9.]+)?$", "1.x.y", _NODE
         )
+        lists = {"devices": request, "storages": request, "OCI.Mounts": self.oci}
+        lists |= {f"OCI.Linux.{name}": table(self.oci.get("Linux")) for name in _LISTS}
+        for name, holder in lists.items():
+            self.findings.listed(name, get(holder, name.rpartition(".")[2]), _NODE)
         for name in ("Hooks", "Solaris", "Windows"):
             equal(f"OCI.{name}", get(self.oci, name), None, _NODE)
         hostname = self.state.get("pod:hostname", MISSING) if self.sandbox else ""

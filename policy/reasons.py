@@ -50,6 +50,11 @@ class Findings:
         if not isinstance(seen, list | dict | str) or seen:
             self.add(where, seen, "an empty list", source)
 
+    def listed(self, where: str, seen: object, source: str) -> None:
+        """*seen* must be a list."""
+        if not isinstance(seen, list):
+            self.add(where, seen, "a list", source)
+
     def matches(self, where: str, seen: object, pattern: str, wanted: str, source: str) -> None:
         """*seen* must be a text that *pattern* finds."""
         if not found(pattern, seen):

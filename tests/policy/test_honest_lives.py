@@ -1,0 +1,112 @@
+"""What an honest node does is allowed, for every kind of pod that can be described."""
+
+from pathlib import Path
+
+import pytest
+
+from images.config import ImageConfig
+from k8s.resources import load_folder, read_resources
+from policy.names import example_name
+from policy.podspec import expected_pod
+from policy.rego import policy_text, render
+from policy.settings import Settings
+from tests.support.policies import IMAGE, RICH, Case, case, simple_pod
+
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "emojivoto" / "deployment"
+PODS = {
+    "rich": RICH,
+    "simple": simple_pod(),
+    "token": simple_pod(container="tty: true, workingDir: /srv"),
+    "privileged": simple_pod(container="lifecycle: {}").replace(
+        "runAsGroup: 1000", "runAsGroup: 1000, privileged: true"
+    ),
+    "deployment": simple_pod(kind="Deployment"),
+    "statefulset": simple_pod(kind="StatefulSet", name="db.v1"),
+    "daemonset": simple_pod(kind="DaemonSet"),
+    "job": simple_pod(kind="Job"),
+    "hostname": simple_pod(spec="hostname: fixed"),
+    "guaranteed": simple_pod(
+        container="resources: {limits: {cpu: 1, memory: 1Gi}, requests: {cpu: '1000m', memory: 1Gi}}"
+    ),
+}
+
+
+@pytest.mark.parametrize("text", PODS.values(), ids=PODS)
+def test_an_honest_life_is_allowed_and_a_second_one_in_the_same_guest_is_not(text: str) -> None:
+    """A denied honest request would be a pod that never starts."""
+    pod = case(text)
+    for endpoint, request in pod.shim.life():
+        pod.allowed(endpoint, request)
+    pod.denied("CreateSandboxRequest", pod.shim.create_sandbox(), "no second sandbox")
+    pod.denied("CreateContainerRequest", pod.shim.create_container("-"), "id not used before")
+
+
+def test_the_example_and_its_coordinator_live() -> None:
+    """The demo's pods, the Coordinator with its block device among them."""
+    found = read_resources(load_folder([EXAMPLE]))
+    assert {str(w) for w in found.coordinators} == {"StatefulSet coordinator"}
+    for workload in found.confidential:
+        spec = workload.pod_spec
+        containers = spec["containers"]
+        assert isinstance(containers, list)
+        pinned = {}
+        for container in containers:
+            assert isinstance(container, dict)
+            if "@" not in str(container["image"]):
+                container["image"] = f"{container['image']}@sha256:{'2' * 64}"
+            pinned[str(container["image"])] = ImageConfig(entrypoint=("/app",), env=("PATH=/bin",))
+        life = Case(workload=workload, pod=expected_pod(workload, pinned, pod=spec, resources=found))
+        for endpoint, request in life.shim.life():
+            life.allowed(endpoint, request)
+
+
+def test_every_replica_of_a_coordinator_has_the_one_policy() -> None:
+    """Its digest stands in manifests: two replicas, or two runs, must not differ."""
+    text = simple_pod(kind="StatefulSet", name="coordinator")
+    first = case(text)
+    assert first.policy == case(text).policy
+    assert '"^coordinator-[0-9]{1,10}$"' in first.policy.text
+    assert example_name("StatefulSet", "coordinator", 1) == "coordinator-1"
+    assert first.policy.sha256 == policy_text(first.workload, {IMAGE: ImageConfig(entrypoint=("/app",), cmd=("--serve",),
+        env=("PATH=/bin", "LEVEL=info"), user="1000:1000")}).sha256  # fmt: skip
+
+
+def test_a_container_that_failed_is_made_again_and_an_init_container_until_the_next_one_came() -> None:
+    """A crash must not need a new pod, and a finished init container must not run a second time."""
+    pod = case(RICH)
+    pod.run_until("second")
+    pod.denied(
+        "CreateContainerRequest", pod.shim.create_container("web"), "only after init container helper was started"
+    )
+    for step in pod.shim.begin("second"):
+        pod.allowed(*step)
+    for step in pod.shim.end("second"):
+        pod.allowed(*step)
+    for step in [*pod.shim.begin("second", 1), *pod.shim.end("second", 1)]:
+        pod.allowed(*step)
+    pod.denied("CreateContainerRequest", pod.shim.create_container("first", 1), "later containers were made")
+    for step in pod.shim.begin("helper"):
+        pod.allowed(*step)
+    pod.denied("CreateContainerRequest", pod.shim.create_container("second", 2), "later containers were made")
+    for step in [*pod.shim.begin("web"), *pod.shim.end("helper"), *pod.shim.begin("helper", 1)]:
+        pod.allowed(*step)
+    pod.denied("CreateContainerRequest", pod.shim.create_container("helper", 2), "no second container helper")
+
+
+def test_nodes_without_service_variables_and_readable_logs_are_a_choice() -> None:
+    quiet = case(simple_pod(), settings=Settings(kubernetes_service=False, read_logs=True))
+    assert "KUBERNETES" not in quiet.policy.text
+    for step in quiet.shim.begin("-"):
+        if step[0] == "CreateContainerRequest":
+            quiet.allowed("CreateSandboxRequest", quiet.shim.create_sandbox())
+        quiet.allowed(*step)
+    quiet.allowed("ReadStreamRequest", {"container_id": quiet.shim.container_id("-"), "exec_id": "", "len": 1})
+    loud = case(simple_pod())
+    loud.denied("ReadStreamRequest", {"container_id": "x", "exec_id": "", "len": 1}, "stays in the guest")
+
+
+def test_the_policy_is_readable_line_by_line() -> None:
+    """The agent's parser stops at 64 KiB a line; a reviewer stops earlier."""
+    text = render(case(RICH).pod).text
+    assert max(len(line) for line in text.split("\n")) < 1000
+    assert text.count("\n") > 500

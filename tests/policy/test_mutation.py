@@ -1,0 +1,111 @@
+"""One thing changed in an honest request: denied and explained, unless a written rule says why it does no harm."""
+
+import copy
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from policy.requests import Request
+from tests.support.policies import Case, rich_case, sandboxless_case
+
+# (which paths, why a change there is harmless or honest)
+HARMLESS = [
+    (r"OCI\.Linux\.Resources\.(CPU|Memory)", "limits of the node: it can always deny service"),
+    (r"OCI\.Linux\.CgroupsPath$", "a name in the guest's own cgroup tree"),
+    (
+        r"OCI\.Linux\.Devices\[\d+\]\.(Major|Minor|FileMode|UID|GID)$",
+        "numbers that the agent replaces by those of the device",
+    ),
+    (r"OCI\.Linux\.Devices\[\d+\]$", "the same"),
+    (r"devices\[\d+\]\.(id|vm_path)$", "where the node attached the volume"),
+    (r"OCI\.Process\.ApparmorProfile$", "a node without AppArmor"),
+    (r"OCI\.Process\.OOMScoreAdj$", "the kubelet computes it from the node's memory"),
+    (r"OCI\.Annotations\.io\.kubernetes\.cri\.(sandbox-(cpu|memory|image)|podsandbox)", "read by nobody in the guest"),
+    (
+        r"OCI\.Annotations\.io\.kubernetes\.cri\.(image-name|sandbox-log-directory)$",
+        "optional: only compared when there",
+    ),
+    (r"OCI\.Annotations\.nerdctl/network-namespace$", "a name of the node"),
+    (r"OCI\.Annotations\.io\.katacontainers\.pkg\.oci\.bundle_path$", "only its end counts, the container's id"),
+    (r"storages\[\d+\]\.shared$", "absent in older agents"),
+    (r"^storages\[0\]\.source$", "the registry and name of an image: its digest says it all"),
+    (r"OCI\.Process\.(Env|Capabilities\.\w+|User\.AdditionalGids)$", "order says nothing (only reordered lists pass)"),
+    (r"OCI\.Linux\.(MaskedPaths|ReadonlyPaths|Namespaces|Devices)$|^devices$|^storages$", "order says nothing"),
+    (r"OCI\.Mounts$", "an order in which no mount hides another"),
+    (r"OCI\.Linux\.ReadonlyPaths(\[\d+\])?$", "a path may be masked instead"),
+    (r"^dns", "names are the node's to resolve"),
+    (r"^sandbox_id$", "the node chooses it, and is held to it from then on"),
+    (r"timeout$|signal$|exec_id$", "lifecycle of a known container"),
+]
+
+
+def nodes(value: object, path: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Every place in a request: path, container, key."""
+    pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, child in pairs:
+        below = f"{path}[{key}]" if isinstance(key, int) else f"{path}.{key}" if path else str(key)
+        yield below, value, key
+        yield from nodes(child, below)
+
+
+def changes(value: Any) -> list[tuple[str, Any]]:
+    """What a place could hold instead."""
+    match value:
+        case bool():
+            return [("flipped", not value), ("null", None)]
+        case int():
+            return [("one more", value + 1), ("one less", value - 1), ("null", None), ("text", str(value))]
+        case str():
+            return [
+                ("longer", value + "x"),
+                ("a line more", value + "\nx=y"),
+                ("before", "x" + value),
+                ("number", 1),
+                ("null", None),
+            ]
+        case None:
+            return [("a table", {"x": 1}), ("a text", "x")]
+        case list():
+            listed = [("a text more", [*value, "x"]), ("null", None), ("a text", "x")]
+            if value:
+                listed += [("less", value[:-1]), ("twice", [*value, value[-1]]), ("reversed", value[::-1])]
+            return [(name, changed) for name, changed in listed if changed != value]
+        case _:
+            return [("empty", {}), ("null", None)] if value else [("null", None)]
+
+
+@pytest.mark.parametrize("key", ["-", "first", "web"])
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_a_changed_creation_is_denied(key: str, data: st.DataObject) -> None:
+    check(rich_case(key), "CreateContainerRequest", rich_case(key).shim.create_container(key), data)
+
+
+@settings(max_examples=30, deadline=None)
+@given(data=st.data())
+def test_a_changed_sandbox_is_denied(data: st.DataObject) -> None:
+    pod = sandboxless_case()
+    check(pod, "CreateSandboxRequest", pod.shim.create_sandbox(), data)
+
+
+def check(pod: Case, endpoint: str, honest: Request, data: st.DataObject) -> None:
+    request = copy.deepcopy(honest)
+    path, container, key = data.draw(st.sampled_from(list(nodes(request))), label="place")
+    deleted = isinstance(container, dict) and data.draw(st.booleans(), label="delete")
+    if deleted:
+        del container[key]
+    else:
+        _, changed = data.draw(st.sampled_from(changes(container[key])), label="change")
+        container[key] = changed
+    before = pod.engine.state
+    decision = pod.ask(endpoint, request)
+    if decision.allowed:
+        pod.engine.restore(before)
+        assert any(re.search(pattern, path) for pattern, _ in HARMLESS), f"{path} was changed and nobody minded"
+    else:
+        assert decision.reasons
+        assert "rules as a whole" not in str(decision), f"no field explains why {path} was denied"
