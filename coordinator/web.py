@@ -65,7 +65,15 @@ async def read_message(request: web.Request, kind: type[_T], *, limit: int, time
         raise UnsupportedMediaTypeError(seen=request.content_type[:100], wanted=_JSON)
     if "Content-Encoding" in request.headers:
         raise UnsupportedMediaTypeError("The body is compressed.", wanted="a plain body")
-    raw = await _read_body(request, limit, timeout_s)
+    return parse_message(await _read_body(request, limit, timeout_s), kind, limit=limit)
+
+
+def parse_message(raw: bytes, kind: type[_T], *, limit: int) -> _T:
+    """The message in *raw*, exactly as :func:`wire.json.decode` reads it, at a fraction of its cost for honest bytes.
+
+    Raises:
+        MessageError: What is wrong, and where.
+    """
     # What our own programs send is exactly what the encoder writes. One comparison then proves at little cost what the
     # strict reader would find out slowly: no key twice, no unknown field, canonical base64, no other way to write it.
     try:
