@@ -29,6 +29,10 @@ class CommandAfterDashes(click.Command):
             args = args[:at]
         return super().parse_args(ctx, args)
 
+    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
+        """Show what belongs after the dashes."""
+        return [*super().collect_usage_pieces(ctx), "--", "PROGRAM", "[ARGUMENTS]..."]
+
 
 def _reporter(session: Session) -> Callable[[Status], None]:
     """Return what prints one status: a line for people, or one JSON line for programs as it happens."""

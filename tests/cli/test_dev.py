@@ -1,0 +1,89 @@
+"""`contrast dev` passes on exactly what was typed, and ends with the exit code of what it ran."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from cli.main import cli
+from localnode.errors import LocalNodeError
+from localnode.node import NodeSettings
+from localnode.status import Phase, Status
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(cli, ["dev", *arguments], prog_name="contrast")
+
+
+def test_what_follows_the_dashes_reaches_the_program_untouched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An option of the program taken for one of ours would start another program than was typed."""
+    seen: dict[str, Any] = {}
+
+    async def guest(root: Path, paths: Sequence[Path], **more: Any) -> int:
+        seen.update(more, root=root, paths=tuple(paths))
+        return 7
+
+    monkeypatch.setattr("cli.dev.run_in_guest", guest)
+    typed = (
+        "--pod",
+        "coordinator",
+        "deployment/",
+        "more",
+        "--",
+        "contrast-coordinator",
+        "--ledger",
+        "l",
+        "--",
+        "--help",
+    )
+    assert run("guest", *typed).exit_code == 7
+    assert seen["command"] == ("contrast-coordinator", "--ledger", "l", "--", "--help")
+    assert seen["paths"] == (Path("deployment"), Path("more"))
+    assert seen["pod"] == "coordinator"
+
+
+@pytest.mark.parametrize("rest", [(), ("--",)], ids=["no dashes", "nothing after them"])
+def test_a_guest_without_a_program_is_a_usage_error(rest: tuple[str, ...]) -> None:
+    result = run("guest", "--pod", "coordinator", "deployment/", *rest)
+    assert result.exit_code == 2
+    assert "-- PROGRAM" in result.output
+
+
+def _settings(monkeypatch: pytest.MonkeyPatch, name: str, code: int) -> list[NodeSettings]:
+    seen: list[NodeSettings] = []
+
+    def start(settings: NodeSettings, *, environ: Mapping[str, str], report: Callable[[Status], None]) -> int:
+        seen.append(settings)
+        report(Status(subject="web-0", phase=Phase.READY, detail="a\x1b[2J", address="127.0.0.9"))
+        return code
+
+    monkeypatch.setattr(name, start)
+    return seen
+
+
+def test_a_failed_pod_is_exit_1_and_its_line_cannot_steer_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = _settings(monkeypatch, "cli.dev.start_detached", 1)
+    result = run("run", "--detach", "--network", "127.9.9.0/24", "deployment/")
+    assert result.exit_code == 1
+    assert "web-0" in result.output
+    assert "\x1b" not in result.output
+    assert (seen[0].network, seen[0].paths) == ("127.9.9.0/24", (Path("deployment"),))
+
+
+def test_json_gives_one_line_for_each_status(monkeypatch: pytest.MonkeyPatch) -> None:
+    _settings(monkeypatch, "cli.dev.start_detached", 0)
+    result = run("run", "--detach", "--json", "deployment/")
+    assert json.loads(result.stdout)["subject"] == "web-0"
+
+
+def test_an_error_of_the_node_is_a_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(root: Path) -> tuple[Status, ...]:
+        raise LocalNodeError("nothing runs here")
+
+    monkeypatch.setattr("cli.dev.status", fail)
+    result = run("status")
+    assert result.exit_code == 1
+    assert "nothing runs here" in result.output
