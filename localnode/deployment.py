@@ -16,10 +16,9 @@ from k8s.resources import Resource, ResourceSet, Workload, load_folder, read_res
 from localnode.addresses import Service, ServicePort
 from localnode.errors import PodNotFoundError, PolicyMissingError
 from localnode.probes import Probe
+from policy.names import example_name
 
 DEFAULT_NAMESPACE = "default"
-# As Kubernetes does: no vowels (no words), no digits that look like letters.
-_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 _MAX_REPLICAS = 100
 
 
@@ -36,6 +35,11 @@ class PodPlan:
     def namespace(self) -> str:
         """The pod's namespace."""
         return self.workload.namespace or DEFAULT_NAMESPACE
+
+    @property
+    def id(self) -> str:
+        """What tells the pod from all others here: its name, with its namespace unless that is the default one."""
+        return self.name if self.namespace == DEFAULT_NAMESPACE else f"{self.name}.{self.namespace}"
 
     @property
     def host_data(self) -> bytes:
@@ -90,7 +94,7 @@ def plan_pods(resources: ResourceSet) -> tuple[PodPlan, ...]:
             continue
         policy = policy_of(workload)
         plans.extend(
-            PodPlan(name=pod_name(workload, policy, index), workload=workload, policy=policy, index=index)
+            PodPlan(name=_pod_name(workload, index), workload=workload, policy=policy, index=index)
             for index in range(min(workload.replicas, _MAX_REPLICAS))
         )
     return tuple(plans)
@@ -108,8 +112,7 @@ def find_pod(resources: ResourceSet, name: str) -> PodPlan:
         known = ", ".join(sorted(workload.name for workload in resources.confidential)) or "none at all"
         seen = "no" if not found else f"{len(found)} different"
         raise PodNotFoundError(f"{seen} confidential workload named {name!r} in the given files; there is {known}")
-    policy = policy_of(found[0])
-    return PodPlan(name=pod_name(found[0], policy, 0), workload=found[0], policy=policy, index=0)
+    return PodPlan(name=_pod_name(found[0], 0), workload=found[0], policy=policy_of(found[0]), index=0)
 
 
 def policy_of(workload: Workload) -> str:
@@ -128,23 +131,6 @@ def policy_of(workload: Workload) -> str:
         raise PolicyMissingError(
             f"{where}: the policy in its annotation is not base64 of text: run `contrast generate` again"
         ) from None
-
-
-def pod_name(workload: Workload, policy: str, index: int) -> str:
-    """The name that the controllers of a cluster could have given to this pod."""
-    digest = hashlib.sha256(policy.encode()).digest()
-    template, one = _letters(digest, 9), _letters(hashlib.sha256(digest + index.to_bytes(4, "big")).digest(), 5)
-    match workload.kind:
-        case "Pod":
-            return workload.name if workload.generate_name is None else workload.generate_name + one
-        case "StatefulSet":
-            return f"{workload.name}-{index}"
-        case "Deployment":
-            return f"{workload.name}-{template}-{one}"
-        case "CronJob":
-            return f"{workload.name}-{int.from_bytes(digest[:3], 'big')}-{one}"
-        case _:
-            return f"{workload.name}-{one}"
 
 
 def labels_of(workload: Workload) -> dict[str, str]:
@@ -186,6 +172,10 @@ def mounts(container: dict[str, Data], volumes: Path) -> dict[str, Path]:
     return found
 
 
+def _pod_name(workload: Workload, index: int) -> str:
+    return example_name(workload.kind, workload.name, index, generated=workload.generate_name is not None)
+
+
 def _service(resource: Resource) -> Service:
     ports: list[ServicePort] = []
     for port in resource.items("spec", "ports"):
@@ -200,10 +190,6 @@ def _service(resource: Resource) -> Service:
         ports=tuple(ports),
         external=resource.get("spec", "type") == "LoadBalancer",
     )
-
-
-def _letters(digest: bytes, count: int) -> str:
-    return "".join(_ALPHABET[byte % len(_ALPHABET)] for byte in digest[:count])
 
 
 def _seconds(value: Data, default: float) -> float:

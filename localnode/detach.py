@@ -5,11 +5,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import localnode
 from localnode.errors import LocalNodeError, NodeNotRunningError, NodeRunningError
-from localnode.node import NodeSettings, prepare
+from localnode.node import COORDINATOR, NodeSettings, prepare
 from localnode.pod import last_words
 from localnode.process import Identity, end, is_alive, parse_identity
 from localnode.rundir import DevFolder, open_log, private_folder, read_identity, read_state
@@ -89,7 +90,7 @@ def stop(root: Path, *, report: Callable[[Status], None]) -> int:
     for path in (folder.node_file, folder.processes_file):
         path.unlink(missing_ok=True)
     for item in known:
-        if not item.phase.lost:
+        if not item.phase.lost and item.subject != COORDINATOR:
             report(Status(subject=item.subject, phase=Phase.STOPPED, address=item.address))
     return 0
 
@@ -113,6 +114,10 @@ def _follow(
         if pods and all(item.phase.settled for item in pods):
             return 1 if any(item.phase.lost for item in seen.values()) else 0
         if time.monotonic() > deadline:
+            for item in pods:
+                if not item.phase.settled:
+                    said = f"not ready after {timeout:.0f} s, and goes on trying: `contrast dev status` shows it"
+                    report(replace(item, detail="; ".join(filter(None, [item.detail, said]))))
             return 1
         time.sleep(_POLL)
 

@@ -41,7 +41,7 @@ from localnode.setup import DevPlatform, load_platform
 from localnode.status import Phase, Status
 
 _REFRESH = 0.5  # seconds between two looks at who is ready and where the Coordinator is
-_COORDINATOR: Final = "service/coordinator"
+COORDINATOR: Final = "service/coordinator"
 _COORDINATOR_SERVICES: Final = ("coordinator", "coordinator-ready")
 
 
@@ -103,7 +103,7 @@ def prepare(settings: NodeSettings) -> Prepared:
         resources=resources,
         plans=plans,
         services=(*services, *_coordinator_services(resources, services)),
-        addresses=allocate(network, [plan.name for plan in plans]),
+        addresses=allocate(network, [plan.id for plan in plans]),
         coordinator=None if settings.coordinator is None else _given_coordinator(settings.coordinator),
         images=ImageStore(settings.image_folders),
     )
@@ -154,14 +154,14 @@ class Node:
         fresh_folder(self._folder.logs)
         sockets = stack.enter_context(short_folder())
         for plan in self._prepared.plans:
-            address = self._prepared.addresses[plan.name]
-            self._say(Status(subject=plan.name, phase=Phase.PENDING, address=address))
+            address = self._prepared.addresses[plan.id]
+            self._say(Status(subject=plan.id, phase=Phase.PENDING, address=address))
         self._write_hosts()
         await self._open_balancers(stack)
         if self._coordinator() is None:
             start = "contrast dev guest --pod coordinator … -- contrast-coordinator …"
             self._say(
-                Status(subject=_COORDINATOR, phase=Phase.PENDING, detail=f"none runs here; start one with `{start}`")
+                Status(subject=COORDINATOR, phase=Phase.PENDING, detail=f"none runs here; start one with `{start}`")
             )
         tasks: list[asyncio.Task[None]] = []
 
@@ -185,19 +185,19 @@ class Node:
             path.unlink(missing_ok=True)
 
     async def _pod(self, plan: PodPlan, sockets: Path) -> None:
-        address = self._prepared.addresses[plan.name]
+        address = self._prepared.addresses[plan.id]
         try:
             await self._run_pod(plan, sockets, address)
         except LocalNodeError as error:
-            self._say(Status(subject=plan.name, phase=Phase.FAILED, detail=str(error), address=address))
+            self._say(Status(subject=plan.id, phase=Phase.FAILED, detail=str(error), address=address))
 
     async def _run_pod(self, plan: PodPlan, sockets: Path, address: str) -> None:
-        # The name of a socket is short, and a pod's can be long.
-        socket = sockets / plan.host_data.hex()[:16] / str(plan.index)
+        # The path of a socket is short, and a pod's name can be long.
+        socket = sockets / self._prepared.addresses[plan.id]
         async with simulated_guest(self._prepared.platform, plan.host_data, socket) as processor:
             place = PodPlace(
                 address=address,
-                folder=private_folder(self._folder.pods / plan.name),
+                folder=private_folder(self._folder.pods / plan.id),
                 logs=self._folder.logs,
                 hosts=self._hosts_path(plan.namespace),
                 processor=processor,
@@ -212,10 +212,10 @@ class Node:
         while True:
             self._write_hosts()
             found = self._coordinator()
-            told = self._statuses.get(_COORDINATOR)
+            told = self._statuses.get(COORDINATOR)
             if found is not None and told is not None and told.phase is Phase.PENDING:
                 detail = f"answers pods on port {found.mesh_port}"
-                self._say(Status(subject=_COORDINATOR, phase=Phase.READY, address=found.address, detail=detail))
+                self._say(Status(subject=COORDINATOR, phase=Phase.READY, address=found.address, detail=detail))
             await asyncio.sleep(_REFRESH)
 
     async def _open_balancers(self, stack: AsyncExitStack) -> None:

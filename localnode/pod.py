@@ -183,7 +183,7 @@ class Pod:
             process = await child.start(replace(launch, log=log))
         finally:
             os.close(log)
-        label = f"{self.plan.name}/{name}"
+        label = f"{self.plan.id}/{name}"
         self._processes(label, child.identity_of(process))
         try:
             yield process
@@ -257,7 +257,7 @@ class Pod:
 
     def log_of(self, container: str) -> Path:
         """Where what the container prints goes."""
-        return self.place.logs / f"{self.plan.name}.{container}.log"
+        return self.place.logs / f"{self.plan.id}.{container}.log"
 
     def _why(self, container: str, code: int) -> str:
         reason = last_words(self.log_of(container))
@@ -266,7 +266,7 @@ class Pod:
         )
 
     def _say(self, phase: Phase, detail: str) -> None:
-        status = Status(subject=self.plan.name, phase=phase, detail=detail, address=self.place.address)
+        status = Status(subject=self.plan.id, phase=phase, detail=detail, address=self.place.address)
         if status != self._said:
             self._said = status
             self._report(status)

@@ -78,6 +78,15 @@ def test_a_port_of_another_protocol_is_not_carried(write: Write) -> None:
     assert service.ports == (ServicePort(port=53, target=53),)
 
 
+def test_pods_of_two_namespaces_do_not_share_a_folder(write: Write) -> None:
+    """One's key would be the other's."""
+    text = deployment("web", CONTAINERS)
+    write("a.yml", text)
+    plans = plan_pods(read_deployment([write("b.yml", text.replace("name: web\n", "name: web\n  namespace: b\n", 1))]))
+    assert plans[0].name == plans[1].name
+    assert [plan.id for plan in plans] == [plans[0].name, f"{plans[0].name}.b"]
+
+
 @pytest.mark.parametrize(
     ("probe", "wanted"),
     [
