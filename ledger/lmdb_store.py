@@ -43,6 +43,7 @@ class LmdbStore:
         if the directory cannot be used.
         """
         self._path = path
+        self._file = str(path / "data.mdb")
         self._map_size = map_size
         self._readonly = readonly
         self._writing = threading.Lock()
@@ -187,6 +188,7 @@ class LmdbStore:
             env.close()
             raise
         self._env = env
+        self._page_size = env.stat()["psize"]
         if fresh:
             _sync_directory(self._path)
             _sync_directory(self._path.parent)
@@ -285,10 +287,9 @@ class LmdbStore:
 
     def _keep_whole(self, env: lmdb.Environment) -> None:
         """LMDB may allocate a last page that it never writes; check_file() counts on every page being there."""
-        wanted = (env.info()["last_pgno"] + 1) * env.stat()["psize"]
-        file = self._path / "data.mdb"
-        if file.stat().st_size < wanted:
-            os.truncate(file, wanted)
+        wanted = (env.info()["last_pgno"] + 1) * self._page_size
+        if os.stat(self._file).st_size < wanted:  # noqa: PTH116 - in every commit, and a Path costs more than the call
+            os.truncate(self._file, wanted)
 
 
 def _read_head(txn: lmdb.Transaction[bytes], database: lmdb._Database | None = None) -> Head:

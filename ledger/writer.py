@@ -23,14 +23,13 @@ from ledger.entry import Entry
 from ledger.errors import HeadMovedError, LedgerError, LedgerForkedError, StoreError, WriterClosedError
 from ledger.log import Log
 from ledger.note import NoteSigner
+from ledger.pinned import PinnedThread
 from ledger.recovery import reload_and_compare
 from ledger.store import Batch
 
 __all__ = ["Committed", "Machine", "Proposal", "Writer"]
 
 C = TypeVar("C")
-A = TypeVar("A")
-R = TypeVar("R")
 MAX_BATCH: Final = 512
 MAX_QUEUE: Final = 4096
 MAX_ATTEMPTS: Final = 8  # of one batch, while other writers keep winning
@@ -92,7 +91,7 @@ class Writer(Generic[S, C, E]):
         self._closing = self._ended = False
         self._stale = False
         self._doubt: Commit[S] | None = None
-        self._store_thread = ThreadPoolExecutor(1, "ledger-store")
+        self._store_thread = PinnedThread("ledger-store")
         self._helper = ThreadPoolExecutor(1, "ledger-sign")
 
     @property
@@ -129,7 +128,7 @@ class Writer(Generic[S, C, E]):
             self._ended = True
             self._refuse_waiting()
             self._helper.shutdown()
-            self._store_thread.shutdown()
+            self._store_thread.stop()
 
     async def close(self) -> None:
         """Take no more commands; run() answers those that wait and returns."""
@@ -221,7 +220,7 @@ class Writer(Generic[S, C, E]):
     async def _append(self, commit: Commit[S]) -> bool:
         """True if *commit* is recorded, False if another writer was faster. Raises StoreError if not, or unknown."""
         try:
-            await self._in_store_thread(self.log.store.append, commit.batch)
+            await self._store_thread.run(self.log.store.append, commit.batch)
         except HeadMovedError:
             self._stale = True
             return False
@@ -267,11 +266,11 @@ class Writer(Generic[S, C, E]):
 
         Raises LedgerForkedError if it does not extend what was confirmed, StoreError if it cannot be read yet.
         """
-        found = await self._in_store_thread(reload_and_compare, self.log)
+        found = await self._store_thread.run(reload_and_compare, self.log)
         rest, state, recorded = found.entries, self.state, False
         doubt = self._doubt
         if doubt is not None and [entry.raw for entry in rest[: len(doubt.entries)]] == doubt.batch.entries:
-            await self._in_store_thread(self._check_blobs, doubt)
+            await self._store_thread.run(self._check_blobs, doubt)
             rest, state, recorded = rest[len(doubt.entries) :], doubt.state, True
         if rest:
             try:
@@ -301,12 +300,9 @@ class Writer(Generic[S, C, E]):
             return
         try:
             batch = Batch(previous=position, head=position, finished=note.encode())
-            await self._in_store_thread(self.log.store.append, batch)
+            await self._store_thread.run(self.log.store.append, batch)
         except (LedgerError, OSError):
             # The note can be signed again at any time, but the store must be looked at before the next batch.
             self._stale = True
         else:
             self.log.finished_was_stored(note)
-
-    async def _in_store_thread(self, function: Callable[[A], R], argument: A) -> R:
-        return await asyncio.get_running_loop().run_in_executor(self._store_thread, function, argument)
