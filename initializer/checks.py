@@ -20,6 +20,7 @@ Coordinator).
 """
 
 import hashlib
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -100,14 +101,13 @@ def check_answer(
     try:
         bundle = parse_bundle(raw)
         leaf, intermediate, mesh_ca, root_ca = (
-            x509.load_der_x509_certificate(der)
-            for der in (bundle.leaf, bundle.intermediate, bundle.mesh_ca, bundle.root_ca)
+            _certificate(der) for der in (bundle.leaf, bundle.intermediate, bundle.mesh_ca, bundle.root_ca)
         )
         receipt = parse_proof(bundle.receipt)
         entry = parse_entry(receipt.extra)
         checkpoint = read_checkpoint(receipt.checkpoint_raw.encode())
         carried = read_leaf_checkpoint(leaf)
-    except (BundleError, ValueError, UnsupportedAlgorithm, LedgerError, ExtensionError) as error:
+    except (BundleError, ValueError, LedgerError, ExtensionError) as error:
         raise WrongAnswerError(1, f"it cannot be read ({error})") from None
     _check_leaf(leaf, mesh_ca, expected, now)
     _check_authorities(intermediate, mesh_ca, root_ca)
@@ -118,9 +118,27 @@ def check_answer(
     return Checked(bundle=bundle, leaf=leaf, secrets=secrets, head=checkpoint, seq=entry.body.seq)
 
 
+def _certificate(der: bytes) -> x509.Certificate:
+    """The certificate in *der*, all of it readable, so that nothing later fails for another reason than a check.
+
+    Raises:
+        ValueError: it is not, or it could be written otherwise.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # What the library only warns of (serial numbers) is no certificate of ours.
+        try:
+            certificate = x509.load_der_x509_certificate(der)
+            _ = (certificate.subject, certificate.issuer, certificate.extensions, certificate.public_key())
+        except (x509.InvalidVersion, x509.DuplicateExtension, UnsupportedAlgorithm, Warning) as error:
+            raise ValueError(str(error)) from None
+    if not der.endswith(b"\0" + certificate.signature):
+        raise ValueError("the signature's bit string has unused bits")  # The parser passes over that byte.
+    return certificate
+
+
 def _check_leaf(leaf: x509.Certificate, mesh_ca: x509.Certificate, expected: Expected, now: datetime) -> None:
     # (2) The leaf's key is mine.
-    if not same(_spki(leaf, 2), expected.public_key_der):
+    if not same(_spki(leaf), expected.public_key_der):
         raise WrongAnswerError(2, "the certificate is for a key that this pod did not make")
     # (3) The leaf verifies under the mesh CA.
     _check_signed(3, leaf, mesh_ca, "the leaf is not signed by the mesh CA that came with it")
@@ -141,7 +159,7 @@ def _check_leaf(leaf: x509.Certificate, mesh_ca: x509.Certificate, expected: Exp
 
 def _check_authorities(intermediate: x509.Certificate, mesh_ca: x509.Certificate, root_ca: x509.Certificate) -> None:
     # (4) Intermediate and mesh CA hold one key.
-    if _spki(intermediate, 4) != _spki(mesh_ca, 4) or intermediate.subject != mesh_ca.subject:
+    if _spki(intermediate) != _spki(mesh_ca) or intermediate.subject != mesh_ca.subject:
         raise WrongAnswerError(4, "intermediate and mesh CA are not of one key and name")
     _check_signed(4, mesh_ca, mesh_ca, "the mesh CA is not signed by itself")
     _check_ca(4, mesh_ca, "the mesh CA", is_ca=True)
@@ -252,15 +270,13 @@ def _check_ca(check: int, certificate: x509.Certificate, what: str, *, is_ca: bo
     """Demand critical basic constraints; whatever else the extensions hold, they must be readable."""
     try:
         constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints)
-    except (ValueError, x509.DuplicateExtension, x509.ExtensionNotFound):
+    except x509.ExtensionNotFound:
         raise WrongAnswerError(check, f"{what} does not say whether it is a CA") from None
     if constraints.value.ca != is_ca or not constraints.critical:
         raise WrongAnswerError(check, f"{what} {'is no' if is_ca else 'is a'} CA")
 
 
-def _spki(certificate: x509.Certificate, check: int) -> bytes:
-    try:
-        key = certificate.public_key()
-    except (ValueError, UnsupportedAlgorithm):
-        raise WrongAnswerError(check, "a certificate's key cannot be read") from None
-    return key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+def _spki(certificate: x509.Certificate) -> bytes:
+    return certificate.public_key().public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )

@@ -259,6 +259,7 @@ CERTIFICATE = Route(
         "challenge_expired",
         "evidence_refused",
         "unknown_policy",
+        "head_mismatch",
         "rate_limited",
     ),
 )

@@ -307,6 +307,28 @@ def test_10_a_ledger_that_was_rolled_back_or_replaced_is_refused() -> None:
     check_refused(10, answer, pod, known_head=replaced, because="this pod knows contrast.invalid/0000")
 
 
+@pytest.mark.parametrize("part", ["leaf", "intermediate", "mesh_ca", "root_ca", "receipt"])
+def test_a_changed_byte_ends_in_a_refusal_and_never_in_a_crash(bare: Pod, part: str) -> None:
+    """Every third byte, so that it stays quick; the receipt's ledger signature is verified by peers, not here."""
+    answer = bare.answer()
+    raw = getattr(answer, part)
+    last = raw.rindex(b"\n\n") if part == "receipt" else len(raw)
+    for position in range(0, last, 3):
+        for flip in (0x01, 0x80, 0xFF):
+            changed = raw[:position] + bytes([raw[position] ^ flip]) + raw[position + 1 :]
+            with pytest.raises(WrongAnswerError):
+                bare.check(answer.swapped(**{part: changed}))
+
+
+def test_1_a_certificate_that_could_be_written_otherwise(bare: Pod) -> None:
+    """A bit string that announces unused bits: parsers differ on whether that is a certificate."""
+    answer = bare.answer()
+    signature = x509.load_der_x509_certificate(answer.intermediate).signature
+    for bits in (1, 2):
+        changed = answer.intermediate.replace(b"\0" + signature, bytes([bits]) + signature)
+        check_refused(1, answer.swapped(intermediate=changed), bare)
+
+
 def test_keys_of_other_kinds_do_not_crash_the_checks(pod: Pod) -> None:
     """A CA may hold any key that X.509 knows; each ends in a refusal."""
     p256 = ec.generate_private_key(ec.SECP256R1())

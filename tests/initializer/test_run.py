@@ -1,6 +1,8 @@
 """Trying again, giving up, renewing: what the Initializer does when the world is not as it should be."""
 
+import os
 import stat
+import sys
 from collections.abc import Iterator
 from datetime import timedelta
 from http import HTTPStatus
@@ -229,6 +231,34 @@ async def test_a_renewal_from_a_ledger_that_was_rolled_back_keeps_the_files(tmp_
 async def test_renewal_is_planned_from_the_leaf_itself(tmp_path: Path) -> None:
     obtained = await Initializer(world(FakeMesh(life=timedelta(hours=3)).answer), tmp_path).once()
     assert renewal_time(obtained) == NOW.replace(microsecond=0) + timedelta(hours=1)
+
+
+WRITES = {"os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.symlink", "os.link", "os.chmod", "shutil.rmtree"}
+
+
+async def test_nothing_is_written_outside_the_one_directory(tmp_path: Path) -> None:
+    """The container's root is read-only; only the volume is not."""
+    watching = True
+    outside: list[str] = []
+
+    def watch(event: str, arguments: tuple[object, ...]) -> None:
+        if not watching:
+            return
+        writes = event in WRITES
+        if event == "open":
+            writes = bool(int(str(arguments[2])) & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
+        path = str(arguments[0]) if arguments else ""
+        if writes and not path.isdigit() and not path.startswith(str(tmp_path / "tls")):
+            outside.append(f"{event} {path}")
+
+    sys.addaudithook(watch)  # It cannot be removed, so it is told to sleep.
+    try:
+        initializer = Initializer(world(FakeMesh().answer), tmp_path / "tls")
+        await initializer.once()
+        await Initializer(world(FakeMesh().answer), tmp_path / "tls").once()
+    finally:
+        watching = False
+    assert outside == []
 
 
 async def test_no_secret_and_no_key_is_logged_or_told(tmp_path: Path) -> None:
