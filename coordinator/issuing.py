@@ -40,6 +40,7 @@ _REFUSAL_OF_CHECK = {
     "unknown_policy": (24,),
     "binding_mismatch": (25,),
 }
+_NAMES_A_CHIP = {13, 26}
 _CODES = {number: code for code, numbers in _REFUSAL_OF_CHECK.items() for number in numbers}
 
 
@@ -244,3 +245,10 @@ def refusal_code(error: CoordinatorError) -> str:
             return "evidence_kind"
         case _:
             return error.code
+
+
+def refusal_sample(error: CoordinatorError) -> tuple[str, str]:
+    """What the ledger, which is public, may show of *error*: seen and wanted, but never the id of a chip."""
+    if isinstance(error, FailedCheckError) and error.number in _NAMES_A_CHIP:
+        return error.detail, ""
+    return error.seen or error.detail, error.wanted or ""

@@ -14,7 +14,7 @@ from coordinator.authority import Authority
 from coordinator.commands import RecordRefusal
 from coordinator.errors import CoordinatorError
 from coordinator.events import AttestationRefused
-from coordinator.issuing import Asked, granted, prepare, read_request, refusal_code
+from coordinator.issuing import Asked, granted, prepare, read_request, refusal_code, refusal_sample
 from coordinator.kernel import Kernel
 from coordinator.refusals import StalePreparationError
 from coordinator.settings import Settings
@@ -174,6 +174,6 @@ class Workloads:
         )
 
     def _count(self, error: CoordinatorError) -> None:
-        seen, wanted = error.seen or error.detail, error.wanted or ""
+        seen, wanted = refusal_sample(error)
         self._refusals.count(refusal_code(error), now_ms=self._kernel.world.clock_ms(), seen=seen, wanted=wanted)
         self._wake.set()

@@ -14,6 +14,7 @@ from cryptography.x509.oid import NameOID
 
 from attestation.binding import Purpose
 from attestation.evidence import Evidence, Kind
+from attestation.simulated.processor import GuestLaunch, SecureProcessor
 from coordinator.admission import CHALLENGE_LIFE_MS
 from coordinator.events import AttestationRefused, decode_event
 from coordinator.settings import Limits
@@ -21,6 +22,7 @@ from tests.coordinator.test_story import certificate, check_bundle, set_manifest
 from tests.support.coordinator import Running, coordinator
 from tests.support.deployment import (
     COORDINATOR_POLICY,
+    MEASUREMENT,
     WEB_POLICY,
     Deployment,
     GuestIssuer,
@@ -32,6 +34,7 @@ from tests.support.deployment import (
     values_of,
     vendor,
 )
+from tests.support.vendor import START
 from wire.bundle import parse_bundle
 from wire.evidence import to_message
 from wire.messages import CertificateRequest
@@ -167,6 +170,23 @@ async def test_the_ledger_says_what_was_refused_and_holds_no_evidence(case: str)
         assert isinstance(event, AttestationRefused)
         assert event.count == 1  # The first is told at once, the others when ten minutes have passed.
         assert len(ledger.store.blob_digests()) == blobs
+
+
+async def test_a_refused_chip_is_not_named_in_the_public_ledger() -> None:
+    """Ids of chips identify machines, and with them tenants."""
+    ours = vendor().make_chip(tcb=vendor().chip.tcb, not_before=START, chip_id=b"\x11" * 64)
+    values = dataclasses.replace(values_of(vendor()), allowed_chip_ids=(ours.chip_id,))
+    fields = GuestLaunch(measurement=MEASUREMENT, host_data=digest(COORDINATOR_POLICY))
+    issuer = GuestIssuer(SecureProcessor(vendor(), ours).launch(fields))
+    async with coordinator(issuer=issuer) as running:
+        await set_manifest(running, Deployment(values=(values,)))
+        problem = await refused(running, Pod().request(await challenge(running)))
+        assert "chip-allow-list" in problem.detail
+        await until(lambda: running.service.ledger.size == 4)
+        event, _ = decode_event(running.service.ledger.entry(3))
+        assert isinstance(event, AttestationRefused)
+        assert event.refusal == "evidence_identity"
+        assert vendor().chip.chip_id.hex()[:16] not in event.seen + event.wanted
 
 
 async def until(condition: Callable[[], bool]) -> None:
