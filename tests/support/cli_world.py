@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import dataclasses
 import os
 import threading
 from collections.abc import Iterator
@@ -61,8 +62,6 @@ def live_coordinator(
 
     async def life() -> None:
         def at(settings: Any) -> Any:
-            import dataclasses
-
             return dataclasses.replace(settings, user_port=port)
 
         async with coordinator(store, issuer=issuer, change=at) as running:
