@@ -46,8 +46,8 @@ class Program(click.Group):
         """Run the command; what it raises on purpose becomes a message and an exit code."""
         try:
             return super().invoke(ctx)
-        except (click.ClickException, click.exceptions.Exit, click.Abort):
-            raise
+        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+            raise  # Click tells the first three; the last is a reader that has seen enough.
         except Exception as error:  # What is not known here is a defect of ours and goes on as a traceback.
             failure = failure_of(error)
             if failure is None:

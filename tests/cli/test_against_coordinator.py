@@ -28,6 +28,7 @@ from tests.support.deployment import (
     digest,
     launch,
     other_vendor,
+    owner_key,
 )
 
 SIMULATED = "--allow-simulated"
@@ -407,3 +408,27 @@ def test_every_policy_with_the_role_is_listed(world: World, live: LiveCoordinato
     judged = ("verify", "-c", live.address, SIMULATED, "--reference-values", "values.json")
     world.refused(*judged, because="unknown_coordinator")
     world.ok(*judged, "--coordinator-policy-hash", digest(spare).hex())
+
+
+def test_several_owners_sign_together(world: World, live: LiveCoordinator) -> None:
+    second = ec.generate_private_key(ec.SECP384R1())
+    world.write_key("second.pem", second)
+    world.deploy(dataclasses.replace(Deployment(), owners=(owner_key(), second)))
+    keys = ("--workload-owner-key", "workload-owner.pem", "--workload-owner-key", "second.pem")
+    set_manifest(world, live, *keys)
+    world.ok("verify", "-c", live.address, "-m", "manifest.json", SIMULATED)
+    events = json.loads(world.ok("ledger", "show", "verify/ledger", "--from", "2", "--json").stdout)["entries"]
+    assert len(events[0]["event"]["signatures"]) == 2
+
+
+def test_a_key_that_others_may_read_is_warned_of(world: World, live: LiveCoordinator) -> None:
+    (world.root / "workload-owner.pem").chmod(0o644)
+    assert "chmod 600" in world.ok("set", "-c", live.address, SIMULATED, "deployment").output
+
+
+def test_no_secret_of_a_key_file_is_ever_shown(world: World, live: LiveCoordinator) -> None:
+    """A damaged key file must not end up in a terminal's history or a CI log."""
+    raw = (world.root / "workload-owner.pem").read_text()
+    (world.root / "workload-owner.pem").write_text(raw.replace("A", "!", 1))
+    said = world.refused("set", "-c", live.address, SIMULATED, "deployment", because="no PEM key").output
+    assert raw.splitlines()[2][:20] not in said
