@@ -127,9 +127,7 @@ def verify_owner(
     named = deciding.workload_owner_key_digests
     if not named:
         if manifest_in_force is not None:
-            raise UpdatesDisabledError(
-                "the manifest in force names no owner key: nothing replaces it but a new ledger"
-            )
+            raise UpdatesDisabledError("the manifest in force names no owner key: nothing replaces it but a new ledger")
         if signatures:
             raise NotAnOwnerError("the manifest names no owner key, but the command is signed: send no signature")
         return ()

@@ -153,6 +153,24 @@ class Hex:
 
 
 @dataclass(frozen=True, slots=True)
+class HexNumber:
+    """An unsigned number of `size` bytes, written as so many bytes of lower-case hex, most significant first."""
+
+    size: int
+
+    def read(self, node: Node, path: str, faults: Faults) -> object:
+        """See `Codec`."""
+        value = Hex(self.size).read(node, path, faults)
+        return int.from_bytes(value, "big") if isinstance(value, bytes) else value
+
+    def write(self, value: object) -> object:
+        """See `Codec`."""
+        if not isinstance(value, int):
+            raise TypeError(f"{value!r} is no number")
+        return value.to_bytes(self.size, "big").hex()
+
+
+@dataclass(frozen=True, slots=True)
 class Listed:
     """An array of `shortest` to `longest` different values."""
 

@@ -1,17 +1,25 @@
 """Reference values in JSON, alone in a file or inside a manifest, read and written; nothing is judged by them here.
 
 Names and meanings are those of the manifest (DESIGN section 6); `snp` trusts AMD's pinned roots, `simulated` one root
-that somebody made up and that is named by hash, `tdx` is carried for nodes that this version cannot judge.
+that somebody made up and that is named by hash, `tdx` trusts Intel's.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from attestation.errors import ReferenceValueError
-from attestation.reference import GuestPolicy, PlatformInfo, ReferenceValues, SnpReferenceValues, TdxReferenceValues
+from attestation.reference import (
+    MAX_GRACE_DAYS,
+    TDX_STATUSES,
+    GuestPolicy,
+    PlatformInfo,
+    ReferenceValues,
+    SnpReferenceValues,
+    TdxReferenceValues,
+)
 from attestation.snp.products import PRODUCTS, Tcb
 from manifest.errors import ManifestError, Problem
-from manifest.fields import Boolean, Column, Faults, Hex, Integer, Listed, Table, Text
+from manifest.fields import Boolean, Column, Faults, Hex, HexNumber, Integer, Listed, Table, Text
 from manifest.jsontext import JsonSyntaxError, Node, read_json
 
 MAX_FILE = 1 << 20
@@ -65,6 +73,8 @@ _SNP_COLUMNS = (
     Column("Platform", "platform", Text(), required=True),
     Column("ProductName", "product_name", Text(choices=tuple(PRODUCTS)), required=True),
     Column("TrustedMeasurement", "trusted_measurement", Hex(48), required=True),
+    Column("APEIP", "ap_eip", HexNumber(4)),
+    Column("CPUSignature", "cpu_signature", HexNumber(4)),
     Column("MinimumTCB", "minimum_tcb", _TCB, required=True),
     Column("MinimumLaunchTCB", "minimum_launch_tcb", _TCB),
     Column("MaximumTCB", "maximum_tcb", _TCB),
@@ -83,6 +93,7 @@ _SNP_COLUMNS = (
     Column("AllowedProviders", "allowed_providers", Listed(Text(128), 64)),
     Column("AllowMaskedChipID", "allow_masked_chip_id", _FLAG),
     Column("AllowProvisionalFirmware", "allow_provisional_firmware", _FLAG),
+    Column("Distrusted", "distrusted", _FLAG),
     Column("CRL", "crl", Text(choices=("required", "warn"))),
 )
 _ANCHOR_COLUMNS = (
@@ -90,7 +101,6 @@ _ANCHOR_COLUMNS = (
     Column("TrustAnchorSPKI", "trust_anchor_spki", Hex(32)),
 )
 _HINTS = {
-    "APEIP": "measurements are compared whole here; write one entry for each vCPU count",
     "CPUs": "it has no effect on what is accepted; remove it",
     "TrustAnchor": "only an entry of ReferenceValues.simulated names its own anchor",
     "TrustAnchorSPKI": "only an entry of ReferenceValues.simulated names its own anchor",
@@ -108,10 +118,16 @@ _TDX: Table[TdxReferenceValues] = Table(
         Column("Rtmrs", "rtmrs", Listed(Hex(48), longest=4, shortest=4, unique=False), required=True),
         Column("Xfam", "xfam", Hex(8), required=True),
         Column("MinTCBEvaluationDataNumber", "minimum_tcb_evaluation_data_number", Integer(0, (1 << 32) - 1)),
+        Column("AllowedTCBStatuses", "allowed_tcb_statuses", Listed(Text(choices=TDX_STATUSES), 16, shortest=1)),
+        Column("TCBGracePeriodDays", "grace_period_days", Integer(0, MAX_GRACE_DAYS)),
+        Column("RejectedAdvisories", "rejected_advisories", Listed(Text(), 256)),
+        Column("AllowPerfmon", "allow_perfmon", _FLAG),
         Column("AllowedPIIDs", "allowed_piids", Listed(Hex(16), MAX_CHIPS)),
+        Column("DeniedPIIDs", "denied_piids", Listed(Hex(16), MAX_CHIPS)),
         Column("MemoryIntegrity", "memory_integrity", _FLAG, shown=True),
         Column("SMTDisabled", "smt_disabled", _FLAG, shown=True),
         Column("StaticPlatform", "static_platform", _FLAG, shown=True),
+        Column("Distrusted", "distrusted", _FLAG),
     ),
     (ReferenceValueError,),
     _HINTS,

@@ -6,14 +6,13 @@ import os
 import signal
 import stat
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from http import HTTPStatus
 from pathlib import Path
 
 import pytest
-import structlog
 from aiohttp import web
 
 from attestation.simulated.socket import serve as serve_processor
@@ -29,13 +28,6 @@ from wire.messages import CertificateRequest, ChallengeResponse
 from wire.problem import CONTENT_TYPE, make_problem
 
 IDENTITY = ServerIdentity()
-
-
-@pytest.fixture(autouse=True)
-def logging_as_before() -> Iterator[None]:
-    """The program configures the whole process's logging, onto a stream that is this test's alone."""
-    yield
-    structlog.reset_defaults()
 
 
 def coordinator(mesh: FakeMesh | None) -> web.Application:
