@@ -89,6 +89,9 @@ PROBLEM_STATUS: Final[dict[str, int]] = {
     "rate_limited": 429,
     "internal": 500,
     "ledger_forked": 500,
+    "endorsements_missing": 503,
+    "evidence_not_issued": 503,
+    "head_moved": 503,
     "needs_manifest": 503,
     "needs_recovery": 503,
     "shutting_down": 503,
@@ -97,7 +100,9 @@ PROBLEM_STATUS: Final[dict[str, int]] = {
 }
 COMMON_PROBLEMS: Final = ("not_found", "method_not_allowed", "busy", "internal", "shutting_down")
 _BODY: Final = ("malformed_request", "too_large", "unsupported_media_type")
-_WRITE: Final = ("store_failed", "ledger_full", "ledger_forked", "needs_recovery")
+_STORE: Final = ("store_failed", "head_moved", "ledger_full", "ledger_forked")
+_WRITE: Final = (*_STORE, "needs_recovery")
+_OWN_EVIDENCE: Final = ("evidence_not_issued", "endorsements_missing")
 
 CAPABILITIES = Route(
     name="capabilities",
@@ -127,7 +132,7 @@ ATTEST = Route(
     max_request=KIB,
     answer=AttestResponse,
     max_answer=MIB,
-    problems=_BODY,
+    problems=(*_BODY, *_OWN_EVIDENCE),
 )
 SET_MANIFEST = Route(
     name="set_manifest",
@@ -142,6 +147,7 @@ SET_MANIFEST = Route(
     problems=(
         *_BODY,
         *_WRITE,
+        *_OWN_EVIDENCE,
         "invalid_manifest",
         "policies_mismatch",
         "not_an_owner",
@@ -173,15 +179,16 @@ RECOVER = Route(
     max_answer=64 * KIB,
     problems=(
         *_BODY,
+        *_STORE,
+        *_OWN_EVIDENCE,
+        "needs_manifest",
+        "coordinator_excluded",
         "not_in_recovery",
         "not_a_share_owner",
         "stale_statement",
         "seed_mismatch",
         "head_mismatch",
         "evidence_refused",
-        "store_failed",
-        "ledger_full",
-        "ledger_forked",
     ),
 )
 CHECKPOINT = Route(
