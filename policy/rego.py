@@ -88,9 +88,9 @@ def policy_data(text: str) -> dict[str, object]:
     Raises:
         PolicyTextError: *text* is no policy of this program.
     """
-    _, mark, data = text.partition(_MARK)
+    _, data = split_policy(text)
     try:
-        found = json.loads(data) if mark else None
+        found = json.loads(data.removeprefix(_MARK)) if data else None
     except (ValueError, RecursionError) as error:
         raise PolicyTextError(f"the expectations in the policy are no JSON: {error}") from error
     if not isinstance(found, dict) or not {"pod", "containers", "shared"} <= set(found):
@@ -98,6 +98,12 @@ def policy_data(text: str) -> dict[str, object]:
             "this is no policy of this program: it holds no policy_data with pod, containers and shared"
         )
     return cast("dict[str, object]", found)
+
+
+def split_policy(text: str) -> tuple[str, str]:
+    """The rules, and the expectations with the name that the rules know them by."""
+    rules, mark, data = text.partition(_MARK)
+    return rules, mark + data
 
 
 def _pod_data(pod: Pod) -> dict[str, object]:
