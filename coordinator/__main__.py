@@ -60,8 +60,9 @@ def run(settings: Settings) -> int:
     gc.freeze()  # What is loaded stays; the collector need not look at it again for every certificate.
     metrics = Metrics()
     epoch = open_epoch(moment(_clock_ms()))
-    with ThreadPoolExecutor(max_workers=max(1, len(os.sched_getaffinity(0))), thread_name_prefix="prepare") as threads:
-        world = World(issuer=issuer, threads=threads, clock_ms=_clock_ms, monotonic_ms=_monotonic_ms)
+    cores = len(os.sched_getaffinity(0))
+    with ThreadPoolExecutor(max_workers=cores + 1, thread_name_prefix="prepare") as threads:
+        world = World(issuer=issuer, threads=threads, clock_ms=_clock_ms, monotonic_ms=_monotonic_ms, workers=cores)
         service = Service(opened, epoch, settings, world, metrics)
         server = Server(service, settings, metrics, tls_context(epoch))
         try:

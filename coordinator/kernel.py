@@ -12,6 +12,7 @@ import structlog
 from attestation.issuer import Issuer
 from coordinator.authority import Authority, make_authority
 from coordinator.commands import Command
+from coordinator.crew import Crew
 from coordinator.decide import CoordinatorMachine
 from coordinator.epoch import Epoch
 from coordinator.errors import NeedsManifestError, NeedsRecoveryError
@@ -40,6 +41,8 @@ class World:
     clock_ms: Callable[[], int]
     """Unix time, milliseconds: the host's, and believed only as far as the rules allow."""
     monotonic_ms: Callable[[], int]
+    workers: int = 1
+    """How many of the threads prepare certificates."""
 
 
 class Kernel:
@@ -59,6 +62,7 @@ class Kernel:
         self.epoch = epoch
         self.world = world
         self.metrics = metrics
+        self.crew = Crew(world.threads, size=world.workers)
         self._replayed = opened.state
         self._authority: Authority | None = None
         self._writer: CoordinatorWriter | None = None

@@ -124,7 +124,7 @@ class Workloads:
             grant = granted(asked, authority)
             self._rates.take(grant.policy, now_ms=self._kernel.world.monotonic_ms())
             try:
-                prepared = await self._kernel.in_thread(
+                prepared = await self._kernel.crew.do(
                     partial(
                         prepare,
                         asked,

@@ -104,12 +104,13 @@ async def coordinator(
     epoch = open_epoch(datetime.now(UTC))
     metrics = Metrics()
     opened = open_ledger(MemoryStore() if store is None else store)
-    with ThreadPoolExecutor(max_workers=2) as threads:
+    with ThreadPoolExecutor(max_workers=3) as threads:
         world = World(
             issuer=issuer or GuestIssuer(launch()),
             threads=threads,
             clock_ms=time_source.unix_ms,
             monotonic_ms=time_source.monotonic_ms,
+            workers=2,
         )
         service = Service(opened, epoch, settings, world, metrics)
         server = Server(service, settings, metrics, tls_context(epoch))
