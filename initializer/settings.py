@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from initializer.errors import SettingsError
-from wire.client import AddressError, with_port
+from wire.address import AddressError, with_port
 from wire.routes import Port
 
 DEFAULT_DIRECTORY = "/contrast/tls-config"

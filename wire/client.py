@@ -19,6 +19,7 @@ from msgspec import Struct
 
 from attestation.evidence import Evidence
 from wire import routes
+from wire.address import with_port
 from wire.evidence import from_message
 from wire.json import MessageError, decode, encode
 from wire.messages import (
@@ -50,7 +51,6 @@ from wire.statement import Statement, parse_statement
 _M = TypeVar("_M", bound=Struct)
 _NUMBER = re.compile(r"[0-9]{1,18}")
 _TILE_PATH = re.compile(r"tile/(entries|[0-9]{1,2})/(?:x[0-9]{3}/){0,5}[0-9]{3}(?:\.p/[0-9]{1,3})?")
-_ADDRESS = re.compile(r"(?P<host>\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]{1,253})(?::(?P<port>[0-9]{1,5}))?")
 
 
 class NotPinnedError(RemoteError):
@@ -63,12 +63,6 @@ class CertificateChangedError(UntrustworthyAnswerError):
     """Another certificate answers than the attested one: another replica, a restart, or somebody in between."""
 
     code = "certificate_changed"
-
-
-class AddressError(ValueError):
-    """A text is no `host` or `host:port`."""
-
-    code = "invalid_address"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -340,22 +334,6 @@ class _PeerCertificate(aiohttp.Fingerprint):
         if not der or seen != self.wanted:
             host, port, *_ = transport.get_extra_info("peername") or ("", 0)
             raise aiohttp.ServerFingerprintMismatch(self.wanted or b"", seen, host, port)
-
-
-def with_port(address: str, port: int) -> str:
-    """*address* with *port* where it names none.
-
-    Raises:
-        AddressError: it is no `host` or `host:port`.
-    """
-    found = _ADDRESS.fullmatch(address)
-    if not found:
-        raise AddressError(f"{address[:100]!r} is no host or host:port (an IPv6 address stands in brackets)")
-    if found["port"] is None:
-        return f"{address}:{port}"
-    if not 0 < int(found["port"]) < 65_536:
-        raise AddressError(f"port {found['port']} does not exist, wanted 1 to 65535")
-    return address
 
 
 def _reason(error: BaseException) -> str:

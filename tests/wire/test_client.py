@@ -10,7 +10,8 @@ from aiohttp import web
 
 from attestation.evidence import Evidence, Kind
 from tests.support.tls import ServerIdentity, serve
-from wire.client import AddressError, CertificateChangedError, CoordinatorClient, NotPinnedError, Timeouts, with_port
+from wire.address import AddressError, with_port
+from wire.client import CertificateChangedError, CoordinatorClient, NotPinnedError, Timeouts
 from wire.evidence import to_message
 from wire.messages import AttestRequest, AttestResponse, ManifestsResponse
 from wire.problem import CONTENT_TYPE, RemoteRefusedError, UnreachableError, UntrustworthyAnswerError, make_problem
