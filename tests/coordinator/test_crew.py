@@ -37,6 +37,11 @@ async def test_a_job_that_fails_fails_alone() -> None:
 async def test_jobs_that_wait_are_taken_together_and_bounded() -> None:
     """One delivery for all of them is what saves the time; without bound the first would wait for the last."""
     gate, begun = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        begun.set()
+        gate.wait()
+
     order: list[str] = []
     with ThreadPoolExecutor(1) as threads:
         crew = Crew(threads, size=1)
@@ -46,7 +51,7 @@ async def test_jobs_that_wait_are_taken_together_and_bounded() -> None:
             order.append(f"told {name}")
 
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(crew.do(lambda: (begun.set(), gate.wait())))
+            tasks.create_task(crew.do(hold))
             await asyncio.to_thread(begun.wait)
             for number in range(MOST_AT_ONCE + 1):
                 tasks.create_task(ask(str(number)))
@@ -59,11 +64,16 @@ async def test_jobs_that_wait_are_taken_together_and_bounded() -> None:
 
 async def test_a_job_whose_asker_is_gone_is_not_done() -> None:
     gate, begun = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        begun.set()
+        gate.wait()
+
     done: list[str] = []
     with ThreadPoolExecutor(1) as threads:
         crew = Crew(threads, size=1)
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(crew.do(lambda: (begun.set(), gate.wait())))
+            tasks.create_task(crew.do(hold))
             gone = tasks.create_task(crew.do(lambda: done.append("gone")))
             kept = tasks.create_task(crew.do(lambda: done.append("kept")))
             await asyncio.to_thread(begun.wait)
