@@ -43,6 +43,8 @@ class AddressType(click.ParamType[Address]):
             return value
         text = str(value).lower()
         host, port = text, ""
+        if "/" in text:
+            self.fail(f"{value!r}: wanted HOST[:PORT], without https:// and without a path", param, ctx)
         if text.startswith("["):
             host, closed, rest = text[1:].partition("]")
             if not closed or (rest and not rest.startswith(":")):
@@ -53,7 +55,7 @@ class AddressType(click.ParamType[Address]):
         if port and not (port.isascii() and port.isdigit() and 0 < int(port) < 65_536):
             self.fail(f"{value!r}: {port!r} is no port", param, ctx)
         if not (_is_ip(host) or _HOST.fullmatch(host)):
-            self.fail(f"{value!r} is no host name or address; wanted HOST[:PORT], without https://", param, ctx)
+            self.fail(f"{value!r} is no host name or address; wanted HOST[:PORT]", param, ctx)
         return Address(host, int(port or USER_PORT))
 
 
