@@ -1,7 +1,9 @@
 """`contrast ledger`: a ledger for people, as a table of events, as a verdict, as the state at any entry."""
 
+from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 import click
 
@@ -20,6 +22,7 @@ from coordinator.state import State
 from ledger.entry import Entry
 
 SOURCE = click.argument("source", type=PATHS)
+SHOWN: Final = 1000  # Events on a screen, where nobody asked for more.
 
 
 @click.group()
@@ -32,16 +35,18 @@ def ledger() -> None:
 
 @ledger.command(epilog=example("contrast ledger show verify/ledger --from 3"))
 @SOURCE
-@click.option("--from", "first", type=click.IntRange(0), default=0, help="First entry.")
+@click.option(
+    "--from", "first", type=click.IntRange(0), default=None, help="First entry [default: the 1000 last ones]."
+)
 @click.option("--to", "last", type=click.IntRange(0), default=None, help="Last entry.")
 @json_option
 @click.pass_obj
-def show(session: Session, *, source: Path, first: int, last: int | None) -> None:
+def show(session: Session, *, source: Path, first: int | None, last: int | None) -> None:
     """Show the events as a table."""
-    found: list[Entry] = []
+    found: deque[Entry] = deque(maxlen=SHOWN if first is None and last is None else None)
 
     def visit(entry: Entry) -> None:
-        if first <= entry.body.seq and (last is None or entry.body.seq <= last):
+        if (first or 0) <= entry.body.seq and (last is None or entry.body.seq <= last):
             found.append(entry)
 
     size, root = 0, b""
@@ -54,6 +59,8 @@ def show(session: Session, *, source: Path, first: int, last: int | None) -> Non
             "", ["entry", "time (UTC)", "event", "signer", "what it says"], [row(entry) for entry in found]
         )
     session.output.document({"size": size, "root": root.hex(), "entries": [entry_json(entry) for entry in found]})
+    if found and found[0].body.seq > (first or 0):
+        session.output.note(f"only the last {len(found)} entries are shown; --from and --to choose others")
     session.output.say()
     session.output.say(f"{size} entries, root {root.hex()}")
 

@@ -100,13 +100,14 @@ def verify(
         now=datetime.now(UTC),  # noqa: TID251 a command is where the clock is read
     )
     memory = Memory.load(workspace)
-    with _fresh_folder(workspace.root) as fresh:
+    folder = workspace.verify.resolve()  # A link stays a link.
+    with _fresh_folder(folder.parent) as fresh:
         attested = asyncio.run(_fetch(job, fresh / "ledger", output))
         announce(output, attested, yardstick)
         with output.working("replaying the ledger and deriving every decision again"):
             verified = _judge(job, fresh / "ledger", attested, memory)
         write_results(fresh, verified, address=str(coordinator))
-        replace_folder(workspace.verify, fresh)
+        replace_folder(folder, fresh)
     apply_changes(memory.remembering(str(coordinator), verified.head))
     _tell(session, verified, attested, yardstick)
 

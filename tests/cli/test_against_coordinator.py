@@ -432,3 +432,48 @@ def test_no_secret_of_a_key_file_is_ever_shown(world: World, live: LiveCoordinat
     (world.root / "workload-owner.pem").write_text(raw.replace("A", "!", 1))
     said = world.refused("set", "-c", live.address, SIMULATED, "deployment", because="no PEM key").output
     assert raw.splitlines()[2][:20] not in said
+
+
+@pytest.mark.parametrize(
+    ("change", "because"),
+    [
+        ({"size": 30}, "rolled back"),
+        ({"root": "ab" * 32}, "forked"),
+        ({"origin": "contrast.invalid/" + "0" * 64}, "--new-ledger"),
+    ],
+    ids=["rolled back", "forked", "replaced"],
+)
+def test_the_seed_is_never_given_to_a_ledger_that_does_not_extend_the_one_seen(
+    world: World, store: MemoryStore, change: dict[str, object], because: str
+) -> None:
+    """The storage is the host's: with the seed an old ledger would be the true one."""
+    with live_coordinator(store) as live:
+        port = int(live.address.rpartition(":")[2])
+        set_manifest(world, live)
+    heads = json.loads((world.root / "heads.json").read_bytes())
+    heads["heads"][live.address] |= change
+    (world.root / "heads.json").write_text(json.dumps(heads))
+    with live_coordinator(store, port=port) as live:
+        world.refused("recover", "-c", live.address, SIMULATED, because=because)
+        assert live.running.service.state.recoveries == 0
+
+
+def test_a_linked_verify_folder_stays_linked(world: World, live: LiveCoordinator) -> None:
+    set_manifest(world, live)
+    (world.root / "elsewhere").mkdir()
+    (world.root / "verify").symlink_to("elsewhere")
+    world.ok("verify", "-c", live.address, "-m", "manifest.json", SIMULATED)
+    assert (world.root / "verify").is_symlink()
+    assert (world.root / "elsewhere" / "mesh-root.pem").exists()
+
+
+def test_a_long_ledger_is_shown_from_its_end(
+    world: World, live: LiveCoordinator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_manifest(world, live)
+    world.ok("verify", "-c", live.address, "-m", "manifest.json", SIMULATED)
+    monkeypatch.setattr("cli.ledger.SHOWN", 2)
+    result = world.ok("ledger", "show", "verify/ledger")
+    assert "ledger.created" not in result.output
+    assert "--from" in result.output
+    assert "ledger.created" in world.ok("ledger", "show", "verify/ledger", "--from", "0").output
