@@ -9,9 +9,9 @@ from attestation.binding import Purpose, parse_workload_subject, report_data
 from attestation.errors import EvidenceError
 from attestation.evidence import host_data_of
 from attestation.judge import ChainCache, judge
+from attestation.verdict import Verdict
 from coordinator import ca
 from coordinator.events import AttestationAccepted, CertificateIssued, SecretReleased
-from coordinator.keys import sha256
 from coordinator.refusals import RuleBrokenError, UnprovenError
 from coordinator.rules import Rules, describe, moment
 from coordinator.state import State
@@ -65,8 +65,7 @@ class Decisions:
                 seen=event.outcomes.hex(),
                 wanted=verdict.outcomes.hex(),
             )
-        if sha256(verdict.json()) != event.verdict:
-            raise RuleBrokenError(seq, "the verdict recorded is not the one found", seen=event.verdict.hex())
+        self._same_verdict(self._need(event.verdict, seq, "the verdict"), verdict, seq)
         try:
             host_data = host_data_of(evidence)
         except EvidenceError as error:
@@ -121,6 +120,25 @@ class Decisions:
             raise UnprovenError(seq, f"certificate {event.certificate.hex()} could not be read; it")
         if self._companions[1].secrets.get(event.secret_id) != event.check:
             raise RuleBrokenError(seq, "the leaf names another secret than was released", seen=event.secret_id)
+
+    def _same_verdict(self, recorded: bytes, found: Verdict, seq: int) -> None:
+        """What a verdict decided is compared; its texts are for people and may be worded better some day."""
+        try:
+            seen = json.loads(recorded)
+            outcomes = [(check["number"], check["outcome"]) for check in seen["checks"]]
+            decided = (seen["kind"], seen["rules"], seen["accepted"], outcomes, seen["claims"])
+        except (ValueError, KeyError, TypeError, RecursionError):
+            raise RuleBrokenError(seq, "the verdict recorded is no verdict", seen=repr(recorded[:60])) from None
+        own = json.loads(found.json())
+        wanted = (
+            own["kind"],
+            own["rules"],
+            own["accepted"],
+            [(check["number"], check["outcome"]) for check in own["checks"]],
+            own["claims"],
+        )
+        if decided != wanted:
+            raise RuleBrokenError(seq, "the verdict recorded is not the one found")
 
     def _mesh_ca(self, digest: bytes, seq: int) -> x509.Certificate:
         if self._mesh is None or self._mesh[0] != digest:

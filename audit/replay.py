@@ -7,6 +7,7 @@ from attestation.reference import ReferenceValues
 from audit.decisions import Decisions
 from audit.report import EpochEntry, Finding, ManifestEntry, Report
 from coordinator.events import AttestationAccepted, CertificateIssued, Event, ManifestSet, SecretReleased
+from coordinator.keys import sha256
 from coordinator.refusals import RuleBrokenError, UnprovenError
 from coordinator.rules import Rules, describe, epoch_verifier_key
 from coordinator.state import EMPTY, Epoch, State, evolve
@@ -32,8 +33,17 @@ class _Audit:
         self.manifests: list[ManifestEntry] = []
         self._hashes: dict[int, bytes] = {}
         self._recent: tuple[int, bytes] = (-1, b"")
-        self.rules = Rules(blob=source.blob, body_hash=self._body_hash)
-        self._decisions = Decisions(self.rules, source.blob)
+        self.rules = Rules(blob=self.blob, body_hash=self._body_hash)
+        self._decisions = Decisions(self.rules, self.blob)
+
+    def blob(self, digest: bytes) -> bytes | None:
+        """The blob with this SHA-256; a name is a promise that a source does not have to keep."""
+        data = self.source.blob(digest)
+        if data is not None and sha256(data) != digest:
+            raise LedgerContentError(
+                None, f"the blob {digest.hex()} has other bytes than its name says: it was changed"
+            )
+        return data
 
     def visit(self, entry: Entry) -> None:
         """Judge *entry* in the state before it, then go on."""
@@ -74,7 +84,7 @@ class _Audit:
 
     def _policies_present(self, seq: int) -> None:
         for digest in self.manifests[-1].manifest.policies:
-            if self.source.blob(digest) is None:
+            if self.blob(digest) is None:
                 text = f"policy {digest.hex()} of the manifest is missing"
                 self._note(Finding(seq=seq, code="unproven", text=text, proven_wrong=False))
 
@@ -134,9 +144,9 @@ def replay(
         manifests=tuple(audit.manifests),
         epochs=epochs,
         coordinator_policies=named,
-        root_ca=_blob(source, state.root_ca),
-        mesh_ca=_blob(source, state.current.mesh_ca),
-        intermediate=_blob(source, state.current.intermediate),
+        root_ca=_blob(audit, state.root_ca),
+        mesh_ca=_blob(audit, state.current.mesh_ca),
+        intermediate=_blob(audit, state.current.intermediate),
         counts=dict(audit.counts),
         findings=tuple(findings),
     )
@@ -225,8 +235,8 @@ def _strangers(
     return findings
 
 
-def _blob(source: Source, digest: bytes) -> bytes:
-    data = source.blob(digest)
+def _blob(audit: _Audit, digest: bytes) -> bytes:
+    data = audit.blob(digest)
     if data is None:
         raise UnprovenError(0, f"blob {digest.hex()}")
     return data

@@ -1,5 +1,6 @@
 """Ledgers of a dishonest Coordinator. If one of these passes, a decision that no rule leads to goes unnoticed."""
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -148,8 +149,16 @@ CASES: dict[str, tuple[Callable[[Ledger], Ledger], str]] = {
         "outcomes recorded",
     ),
     "an attestation whose verdict is made up": (
-        lambda it: _edit(it, "attestation.accepted", 0, verdict=bytes(32)),
-        "verdict recorded",
+        lambda it: _made_up_verdict(it, b"accepted", b"rejected"),
+        "no verdict",
+    ),
+    "an attestation whose claims are made up": (
+        lambda it: _made_up_verdict(it, b'"Milan"', b'"Turin"'),
+        "verdict recorded is not the one found",
+    ),
+    "an attestation whose verdict is of another pod": (
+        lambda it: _edit(it, "attestation.accepted", 0, verdict=_event(it, "attestation.accepted", 1).verdict),
+        "verdict recorded is not the one found",
     ),
     "an attestation with the evidence of another pod": (
         lambda it: _edit(it, "attestation.accepted", 0, evidence=_event(it, "attestation.accepted", 1).evidence),
@@ -233,6 +242,19 @@ def test_a_missing_verdict_input_is_unproven_and_not_proven(honest: Ledger) -> N
     assert report_blob.hex() in report.findings[0].text
 
 
+def test_a_blob_with_other_bytes_than_its_name_is_found(honest: Ledger) -> None:
+    digest_of_manifest = _event(honest, "manifest.set", 1).manifest
+    blobs = {**honest.blobs, digest_of_manifest: honest.blobs[digest_of_manifest] + b" "}
+    refused(replace(honest, blobs=blobs), because="other bytes than its name")
+
+
+def test_a_verdict_worded_otherwise_is_still_the_same_verdict(honest: Ledger) -> None:
+    """Texts are for people: a release that words them better must not condemn old ledgers."""
+    # Up to the second epoch, whose evidence is bound to the entries before it.
+    start = replace(honest, written=honest.written[: honest.find("epoch.opened", 1)])
+    assert replay(_made_up_verdict(start, b'"wanted":"', b'"wanted":"better said: ').source()).ok
+
+
 def test_a_missing_manifest_ends_the_replay(honest: Ledger) -> None:
     event = _event(honest, "manifest.set")
     blobs = {key: blob for key, blob in honest.blobs.items() if key != event.manifest}
@@ -267,6 +289,12 @@ def _event(ledger: Ledger, kind: str, nth: int = 0) -> Any:
 
 def _edit(ledger: Ledger, kind: str, nth: int, **fields: object) -> Ledger:
     return ledger.changed(ledger.find(kind, nth), **fields)
+
+
+def _made_up_verdict(ledger: Ledger, old: bytes, new: bytes) -> Ledger:
+    verdict = ledger.blobs[_event(ledger, "attestation.accepted").verdict].replace(old, new)
+    changed = _edit(ledger, "attestation.accepted", 0, verdict=hashlib.sha256(verdict).digest())
+    return changed.with_blob(verdict)
 
 
 def _signature(ledger: Ledger, name: str) -> tuple[bytes, bytes]:
