@@ -31,6 +31,22 @@ class ReportError(AttestationError):
         self.check = check
 
 
+class QuoteError(AttestationError):
+    """Bytes that are not a TDX quote; ``check`` is the number of the check that says so."""
+
+    code = "quote_malformed"
+
+    def __init__(self, message: str, *, check: int = 1) -> None:
+        super().__init__(message)
+        self.check = check
+
+
+class CollateralError(AttestationError):
+    """Intel's collateral for quotes, or an answer with a part of it, that cannot be read."""
+
+    code = "collateral_malformed"
+
+
 class CertificateError(AttestationError):
     """A certificate or revocation list that is not strict DER, or does not hold what the vendor writes."""
 

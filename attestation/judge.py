@@ -5,9 +5,11 @@ from datetime import datetime
 
 from attestation.cache import ChainCache
 from attestation.evidence import Evidence, Kind
-from attestation.reference import ReferenceValues, SnpReferenceValues
+from attestation.findings import refusal
+from attestation.reference import ReferenceValues, SnpReferenceValues, TdxReferenceValues
+from attestation.snp import verify as snp_verify
 from attestation.snp.case import Expected
-from attestation.snp.verify import refusal, verify
+from attestation.tdx import verify as tdx_verify
 from attestation.verdict import CHECK_NAMES, Check, Outcome, Verdict
 
 __all__ = ["ChainCache", "judge"]
@@ -45,25 +47,34 @@ def judge(
     """
     if now.tzinfo is None:
         raise ValueError("now is naive; pass an aware datetime")
-    if evidence.kind is Kind.TDX:
-        return _refused(evidence.kind, 27, "a TDX quote", "SEV-SNP evidence: this version judges no TDX quotes")
-    is_simulated = evidence.kind is Kind.SIMULATED
-    entries = [
-        (index, values)
-        for index, values in enumerate(reference_values)
-        if isinstance(values, SnpReferenceValues) and values.is_simulated == is_simulated
-    ]
-    if not entries:
-        wanted = "evidence of a kind that the reference values name; none of them " + (
-            "names a simulated anchor" if is_simulated else "is for real SEV-SNP hardware"
-        )
-        return _refused(evidence.kind, 6, f"{evidence.kind} evidence", wanted)
+    expected = Expected(report_data, host_data, now)
     try:
-        return verify(evidence, entries, Expected(report_data, host_data, now), cache=cache, thorough=thorough)
+        if evidence.kind is Kind.TDX:
+            tdx = [(i, values) for i, values in enumerate(reference_values) if isinstance(values, TdxReferenceValues)]
+            if not tdx:
+                return _none_fits(evidence.kind, "is for TDX")
+            return tdx_verify.verify(evidence, tdx, expected, cache=cache, thorough=thorough)
+        is_simulated = evidence.kind is Kind.SIMULATED
+        snp = [
+            (index, values)
+            for index, values in enumerate(reference_values)
+            if isinstance(values, SnpReferenceValues) and values.is_simulated == is_simulated
+        ]
+        if not snp:
+            return _none_fits(
+                evidence.kind, "names a simulated anchor" if is_simulated else "is for real SEV-SNP hardware"
+            )
+        return snp_verify.verify(evidence, snp, expected, cache=cache, thorough=thorough)
     except Exception as error:  # noqa: BLE001  (27) A fault of ours on a stranger's bytes must refuse them, never pass them.
         return _refused(
             evidence.kind, 27, f"the checks broke off: {type(error).__name__}", "checks that run to their end"
         )
+
+
+def _none_fits(kind: Kind, lacking: str) -> Verdict:
+    return _refused(
+        kind, 6, f"{kind} evidence", f"evidence of a kind that the reference values name; none of them {lacking}"
+    )
 
 
 def _refused(kind: Kind, number: int, seen: str, wanted: str) -> Verdict:

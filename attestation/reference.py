@@ -1,13 +1,28 @@
 """What an owner accepts, in frozen shapes. Where the values come from and how to judge by them is elsewhere."""
 
+from collections.abc import Container
 from dataclasses import dataclass, field
 from typing import Literal
 
 from attestation.errors import ReferenceValueError
+from attestation.snp.launch import EPYC_V4, measurements_of_seed
 from attestation.snp.products import PRODUCTS, Product, Tcb
 
 CrlMode = Literal["required", "warn"]
 
+UP_TO_DATE = "UpToDate"
+TDX_STATUSES = (
+    UP_TO_DATE,
+    "SWHardeningNeeded",
+    "ConfigurationNeeded",
+    "ConfigurationAndSWHardeningNeeded",
+    "OutOfDate",
+    "OutOfDateConfigurationNeeded",
+    "TDRelaunchAdvised",
+    "TDRelaunchAdvisedConfigurationNeeded",
+)
+"""What an entry may accept of Intel's names for TCB levels: all but Revoked."""
+MAX_GRACE_DAYS = 3650
 MEASUREMENT_SIZE = 48
 CHIP_ID_SIZE = 64
 DIGEST_SIZE = 32
@@ -68,6 +83,9 @@ class SnpReferenceValues:
         platform: name for people, e.g. ``Metal-QEMU-SNP``.
         product_name: Milan, Genoa, Siena (which is Bergamo too) or Turin.
         trusted_measurement: launch measurement, 48 bytes.
+        ap_eip: where further processors of the guest start; then *trusted_measurement* is a seed, the measurement with
+            one vCPU, and those of 1 to 220 vCPUs are accepted.
+        cpu_signature: CPUID signature that the hypervisor gives those processors; QEMU's EPYC-v4 by default.
         minimum_tcb: for REPORTED_TCB and COMMITTED_TCB, part by part; with ``fmc`` on Turin and only there.
         minimum_launch_tcb: for LAUNCH_TCB; None means *minimum_tcb*, so a missing value does not open anything.
         maximum_tcb: upper bound of sanity; None means a fixed bound well above what AMD has released.
@@ -81,6 +99,7 @@ class SnpReferenceValues:
         allowed_providers: CSP_ID of acceptable VLEKs, e.g. ``CN=cc-us-east-2.amazonaws.com``; empty refuses every VLEK.
         allow_masked_chip_id: accept a VCEK report without chip id.
         allow_provisional_firmware: accept COMMITTED below CURRENT, firmware that can still be rolled back.
+        distrusted: refuse everything that fits this entry, and say so: for a product whose keys are known to be lost.
         crl: ``required``: a fresh revocation list must come along; ``warn``: its absence or age shows in the
             verdict only. A list that names the intermediate refuses in both. On real hardware the list comes along
             only where the host's certificate table has it; a simulated vendor always makes one.
@@ -112,6 +131,9 @@ class SnpReferenceValues:
     allowed_providers: tuple[str, ...] = ()
     allow_masked_chip_id: bool = False
     allow_provisional_firmware: bool = False
+    distrusted: bool = False
+    ap_eip: int | None = None
+    cpu_signature: int = EPYC_V4
     crl: CrlMode = "required"
     trust_anchor: bytes | None = None
     trust_anchor_spki: bytes | None = None
@@ -133,6 +155,8 @@ class SnpReferenceValues:
             raise ReferenceValueError(f"VMPL {self.vmpl} does not exist, wanted 0 to 3")
         if not 0 <= self.minimum_mitigation_vector < 2**64 or not 0 <= self.minimum_guest_svn < 2**32:
             raise ReferenceValueError("minimum_mitigation_vector has 64 bits and minimum_guest_svn 32, both unsigned")
+        if not 0 <= (self.ap_eip or 0) < 2**32 or not 0 <= self.cpu_signature < 2**32:
+            raise ReferenceValueError("ap_eip and cpu_signature have 32 bits, both unsigned")
         if self.crl not in ("required", "warn"):
             raise ReferenceValueError(f"crl is {self.crl!r}, wanted 'required' or 'warn'")
 
@@ -140,6 +164,13 @@ class SnpReferenceValues:
     def product(self) -> Product:
         """The product line that the entry is for."""
         return PRODUCTS[self.product_name]
+
+    @property
+    def measurements(self) -> Container[bytes]:
+        """Launch measurements that are acceptable: one, or one for each number of vCPUs."""
+        if self.ap_eip is None:
+            return (self.trusted_measurement,)
+        return measurements_of_seed(self.trusted_measurement, self.ap_eip, self.cpu_signature)
 
     @property
     def is_simulated(self) -> bool:
@@ -173,12 +204,29 @@ class SnpReferenceValues:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TdxReferenceValues:
-    """One acceptable TDX guest: carried for manifests that name TDX nodes. This version judges no TDX quotes.
+    """One acceptable TDX guest.
+
+    DEBUG, MIGRATABLE and undefined attributes refuse a quote whatever an entry says, and so do SEPT_VE_DISABLE = 0 and
+    a service TD: dcap-qvl, by which quotes are verified, judges no such quote.
 
     Attributes:
-        mr_td, mr_seam, rtmrs: 48 bytes each.
-        xfam: 8 bytes.
-        allowed_piids: 16 bytes each; empty means every platform.
+        mr_td, mr_seam, rtmrs: 48 bytes each: firmware, TDX module, and what was measured at run time.
+        xfam: 8 bytes, extended features.
+        minimum_tcb_evaluation_data_number: of both documents of Intel's collateral; its rollback stops here.
+        allowed_tcb_statuses: what the platform's TCB level may be called by Intel; Revoked is none of them.
+        grace_period_days: for how long a level is accepted after Intel dated the one that superseded it, where its
+            status alone refuses it; 0 gives no grace.
+        rejected_advisories: names like ``INTEL-SA-00828`` that a level must not be subject to.
+        allow_perfmon: accept guests with performance counters, whose host can watch what they execute.
+        allowed_piids: platform instance ids, 16 bytes each; empty means every platform.
+        denied_piids: platforms that are trusted no more.
+        memory_integrity: demand cryptographic integrity of memory.
+        smt_disabled: demand a platform without hyperthreading.
+        static_platform: demand a platform whose processors cannot be exchanged after registration.
+        distrusted: refuse everything that fits this entry, and say so.
+
+    Raises:
+        ReferenceValueError: a value that no quote can satisfy, or that would accept what must not be accepted.
     """
 
     platform: str
@@ -187,10 +235,16 @@ class TdxReferenceValues:
     rtmrs: tuple[bytes, bytes, bytes, bytes]
     xfam: bytes
     minimum_tcb_evaluation_data_number: int = 0
+    allowed_tcb_statuses: tuple[str, ...] = (UP_TO_DATE,)
+    grace_period_days: int = 0
+    rejected_advisories: tuple[str, ...] = ()
+    allow_perfmon: bool = False
     allowed_piids: tuple[bytes, ...] = field(default=())
+    denied_piids: tuple[bytes, ...] = field(default=())
     memory_integrity: bool = False
     smt_disabled: bool = False
     static_platform: bool = False
+    distrusted: bool = False
 
     def __post_init__(self) -> None:
         measured = (
@@ -203,8 +257,16 @@ class TdxReferenceValues:
                 raise ReferenceValueError(f"{name} has {len(value)} bytes, wanted {MEASUREMENT_SIZE}")
         if len(self.xfam) != 8:
             raise ReferenceValueError(f"xfam has {len(self.xfam)} bytes, wanted 8")
-        if any(len(piid) != 16 for piid in self.allowed_piids):
-            raise ReferenceValueError("allowed_piids have 16 bytes each")
+        if any(len(piid) != 16 for piid in self.allowed_piids + self.denied_piids):
+            raise ReferenceValueError("allowed_piids and denied_piids have 16 bytes each")
+        unknown = [status for status in self.allowed_tcb_statuses if status not in TDX_STATUSES]
+        if unknown or not self.allowed_tcb_statuses:
+            raise ReferenceValueError(
+                f"allowed_tcb_statuses has {', '.join(unknown) or 'no status'}, "
+                f"wanted some of {', '.join(TDX_STATUSES)}"
+            )
+        if not 0 <= self.grace_period_days <= MAX_GRACE_DAYS:
+            raise ReferenceValueError(f"grace_period_days is {self.grace_period_days}, wanted 0 to {MAX_GRACE_DAYS}")
 
 
 ReferenceValues = SnpReferenceValues | TdxReferenceValues

@@ -167,6 +167,53 @@ class Claims:
         return _dump(self.as_dict())
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TdxClaims:
+    """What a verified quote says of a guest, fit for a certificate: nothing in it tells one machine from another."""
+
+    kind: Kind
+    quote_version: int
+    tcb_status: str
+    advisories: tuple[str, ...]
+    evaluation_number: int
+    memory: str
+    host_data: bytes
+    mr_td: bytes
+    mr_seam: bytes
+    rtmrs: tuple[bytes, bytes, bytes, bytes]
+    xfam: bytes
+    td_attributes: int
+    tee_tcb_svn: bytes
+
+    @property
+    def product(self) -> str:
+        """What kind of processor it is, for lists that name one."""
+        return "TDX"
+
+    def as_dict(self) -> dict[str, object]:
+        """The claims as JSON values, bytes in hex, 64-bit fields as text; keys sorted."""
+        return {
+            "advisories": list(self.advisories),
+            "evaluation_number": self.evaluation_number,
+            "host_data": self.host_data.hex(),
+            "kind": self.kind.value,
+            "memory": self.memory,
+            "mr_seam": self.mr_seam.hex(),
+            "mr_td": self.mr_td.hex(),
+            "product": self.product,
+            "quote_version": self.quote_version,
+            "rtmrs": [rtmr.hex() for rtmr in self.rtmrs],
+            "tcb_status": self.tcb_status,
+            "td_attributes": f"{self.td_attributes:#x}",
+            "tee_tcb_svn": self.tee_tcb_svn.hex(),
+            "xfam": self.xfam.hex(),
+        }
+
+    def json(self) -> bytes:
+        """The claims for a certificate extension: JSON, keys sorted, no spaces (docs/formats.md, section 11)."""
+        return _dump(self.as_dict())
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """What was decided about one piece of evidence, and by which rules.
@@ -184,7 +231,7 @@ class Verdict:
     rules: int
     accepted: bool
     checks: tuple[Check, ...]
-    claims: Claims | None
+    claims: Claims | TdxClaims | None
     entry_index: int | None
 
     @property

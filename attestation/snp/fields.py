@@ -5,6 +5,7 @@ from typing import Final
 from attestation.errors import ReportError
 from attestation.snp import policy
 from attestation.snp.case import Case
+from attestation.snp.launch import MAX_VCPUS
 from attestation.snp.products import SIENA, Tcb, product_of
 from attestation.snp.report import (
     ALGORITHM_P384_SHA384,
@@ -131,8 +132,12 @@ def _firmware(case: Case) -> None:
     is_denied = report.chip_id in values.denied_chip_ids
     case.decide(
         16,
-        maximum.at_least(tcbs.reported) and maximum.at_least(tcbs.current) and not is_denied,
-        lambda: f"current {tcbs.current}, chip {'on' if is_denied else 'not on'} the deny-list",
+        maximum.at_least(tcbs.reported) and maximum.at_least(tcbs.current) and not is_denied and not values.distrusted,
+        lambda: (
+            f"{case.product.name}, which this entry distrusts"
+            if values.distrusted
+            else f"current {tcbs.current}, chip {'on' if is_denied else 'not on'} the deny-list"
+        ),
         lambda: f"at most {maximum}, chip not on the deny-list",
     )
     # (17) Mitigations that the firmware knows to be active, at launch and now.
@@ -176,9 +181,11 @@ def _guest(case: Case) -> None:
     # (21) The image that was launched.
     case.decide(
         21,
-        report.measurement == values.trusted_measurement,
+        report.measurement in values.measurements,
         report.measurement.hex,
-        values.trusted_measurement.hex,
+        values.trusted_measurement.hex
+        if values.ap_eip is None
+        else lambda: f"1 to {MAX_VCPUS} vCPUs of {values.trusted_measurement.hex()}",
     )
     _id_block(case)
 

@@ -15,29 +15,25 @@ signatures (both ``endorsed``; one P-384 verification, and up to four RSA-4096 f
  9 strict encoding of certificates   18 launch policy                    27 every check decided, none failed
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from attestation.cache import ChainCache
 from attestation.errors import ReportError
-from attestation.evidence import Evidence, Kind
+from attestation.evidence import Evidence
+from attestation.findings import COMPLETE, NOT_REACHED, refusal
 from attestation.reference import SnpReferenceValues
 from attestation.snp.case import Case, Expected
 from attestation.snp.chain import Chain
 from attestation.snp.endorsed import Endorsements, endorsement_checks, signature_checks
 from attestation.snp.fields import field_checks, unreadable
 from attestation.snp.report import parse_report
-from attestation.verdict import CHECK_NAMES, RULES_VERSION, Check, Claims, Outcome, Verdict
+from attestation.verdict import RULES_VERSION, Claims, Verdict
 
 # (27) What must have passed, whatever an entry asks for; the rest must not have failed.
 _MANDATORY: Final = (1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 14, 15, 16, 18, 20, 21, 24, 25)
 _MANDATORY_WITH_LIST: Final = tuple(sorted((*_MANDATORY, 10)))
-_COMPLETE: Final = "no check failed, none that must pass left out"
-_NOT_REACHED: Final = tuple(
-    Check(number, name, Outcome.NOT_APPLICABLE, "not reached: an earlier check failed", "")
-    for number, name in enumerate(CHECK_NAMES, start=1)
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,13 +82,6 @@ def verify(
     return _conclude(evidence, result, endorsements)
 
 
-def refusal(kind: Kind, found: Mapping[int, Check], index: int | None) -> Verdict:
-    """A verdict that refuses for what was *found*, the other checks not reached."""
-    last = Check(27, CHECK_NAMES[26], Outcome.FAILED, "refused before all checks could be made", _COMPLETE)
-    checks = tuple({27: last, **found}.get(check.number, check) for check in _NOT_REACHED)
-    return Verdict(kind, RULES_VERSION, False, checks, None, index)
-
-
 def _try_entry(case: Case, endorsements: Endorsements, index: int, *, thorough: bool) -> _Result:
     field_checks(case)
     stage = 0
@@ -115,9 +104,9 @@ def _conclude(evidence: Evidence, result: _Result, endorsements: Endorsements) -
         27,
         accepted,
         f"{result.failures} failed" + (f", not decided: {', '.join(map(str, missing))}" if missing else ""),
-        _COMPLETE,
+        COMPLETE,
     )
-    checks = tuple([found.get(number, other) for number, other in enumerate(_NOT_REACHED, start=1)])
+    checks = tuple([found.get(number, other) for number, other in enumerate(NOT_REACHED, start=1)])
     claims = _claims(evidence, case, endorsements.chain()) if accepted else None
     return Verdict(evidence.kind, RULES_VERSION, accepted, checks, claims, result.index)
 

@@ -15,6 +15,7 @@ from attestation.simulated.socket import MAX_REQUEST, request_evidence, serve
 from attestation.simulated.vendor import ProductName, VendorChain, VendorError
 from attestation.snp.endorsement import EndorsementKind
 from attestation.snp.report import parse_report
+from attestation.verdict import Claims
 from tests.support.vendor import HOST_DATA, MEASUREMENT, NOW, launch, make_evidence, reference_values, vendor_chain
 
 REPORT_DATA = b"\x52" * 64
@@ -41,7 +42,7 @@ def test_every_product_and_version_is_accepted(
     )
     assert verdict.accepted, verdict.failures
     assert verdict.kind is Kind.SIMULATED
-    assert verdict.claims is not None
+    assert isinstance(verdict.claims, Claims)
     assert verdict.claims.endorsement == endorsement
 
 

@@ -168,7 +168,7 @@ def test_a_fault_is_found_and_named(change: Callable[[dict[str, Any]], object], 
         ({"RequireIDBlock": True}, "", "no digest of an acceptable ID key"),
         ({"VMPL": 4}, "VMPL", "wanted 0 to 3"),
         ({"CRL": "never"}, "CRL", 'none of "required", "warn"'),
-        ({"APEIP": "00000000"}, "APEIP", "vCPU"),
+        ({"APEIP": "0000"}, "APEIP", "wanted 4 bytes"),
         ({"Platform": ""}, "Platform", "1 to 64"),
     ],
 )

@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attestation.reference import GuestPolicy, PlatformInfo, ReferenceValues, SnpReferenceValues, TdxReferenceValues
+from attestation.reference import (
+    MAX_GRACE_DAYS,
+    TDX_STATUSES,
+    GuestPolicy,
+    PlatformInfo,
+    ReferenceValues,
+    SnpReferenceValues,
+    TdxReferenceValues,
+)
 from attestation.snp.products import Tcb
 from manifest.errors import ManifestError
 from manifest.model import Manifest, Policy, Role
@@ -67,6 +75,8 @@ def snp_values(draw: st.DrawFn, *, anchor: bytes | None = None) -> SnpReferenceV
         denied_chip_ids=draw(different(64)),
         allow_masked_chip_id=draw(FLAG),
         allow_provisional_firmware=draw(FLAG),
+        distrusted=draw(FLAG),
+        ap_eip=draw(st.none() | st.integers(0, 2**32 - 1)),
         crl=draw(st.sampled_from(["required", "warn"])),
         trust_anchor=anchor,
         trust_anchor_spki=None if anchor is None else draw(st.none() | exactly(32)),
@@ -84,6 +94,11 @@ def tdx_values(draw: st.DrawFn) -> TdxReferenceValues:
         minimum_tcb_evaluation_data_number=draw(st.integers(0, 2**32 - 1)),
         allowed_piids=draw(different(16)),
         memory_integrity=draw(FLAG),
+        allowed_tcb_statuses=tuple(draw(st.sets(st.sampled_from(TDX_STATUSES), min_size=1))),
+        grace_period_days=draw(st.integers(0, MAX_GRACE_DAYS)),
+        rejected_advisories=draw(st.sampled_from([(), ("INTEL-SA-00001",)])),
+        allow_perfmon=draw(FLAG),
+        distrusted=draw(FLAG),
     )
 
 
