@@ -4,11 +4,10 @@ import contextlib
 import hashlib
 import json
 import shutil
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, cast
+from typing import cast
 
 from images.build import CONFIG_TYPE, INDEX_TYPE, MANIFEST_TYPE, REF_NAME, TAR_TYPE
 from images.config import Accounts, ImageConfig, parse_config, parse_group, parse_passwd
@@ -19,6 +18,7 @@ from images.errors import (
     LayoutError,
     UnsupportedImageError,
 )
+from images.layers import Descriptor, LayerStream, check_digest
 from images.reference import ImageReference, parse_reference
 from images.unpack import Budget, check_links, clean, entries, unpack_layer
 
@@ -33,16 +33,6 @@ _MAX_JSON = 4 << 20
 _MAX_LAYERS = 256
 _MAX_LAYER = 8 << 30
 _MAX_PASSWD = 1 << 20
-_CHUNK = 1 << 20
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Descriptor:
-    """Names a blob: what it is, which bytes, how many."""
-
-    media_type: str
-    digest: str
-    size: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +114,7 @@ class OciLayout:
                 f"blob {descriptor.digest} has {descriptor.size} bytes, at most {limit} are read here"
             )
         data = _bounded(self._blob(descriptor.digest), limit)
-        _same(descriptor, f"sha256:{hashlib.sha256(data).hexdigest()}", len(data))
+        check_digest(descriptor, f"sha256:{hashlib.sha256(data).hexdigest()}", len(data))
         return data
 
     def accounts(self, image: Image) -> Accounts:
@@ -246,13 +236,13 @@ class OciLayout:
         return self.path / "blobs" / algorithm / value
 
     @contextlib.contextmanager
-    def _open(self, layer: Descriptor, diff_id: str) -> Iterator["_LayerStream"]:
+    def _open(self, layer: Descriptor, diff_id: str) -> Iterator[LayerStream]:
         """The layer's uncompressed bytes; leaving the block without an error means that both digests held."""
         path = self._blob(layer.digest)
         if not path.is_file():
             raise ImageNotFoundError(f"{self.path} lacks the layer {layer.digest}: fetch the image again")
         with path.open("rb") as file:
-            stream = _LayerStream(file, layer, diff_id, compressed=layer.media_type in _GZIP_TYPES)
+            stream = LayerStream(file, layer, diff_id, compressed=layer.media_type in _GZIP_TYPES)
             yield stream
             stream.finish()
 
@@ -288,68 +278,6 @@ class ImageStore:
         return replace(image.config, accounts=layout.accounts(image)) if accounts else image.config
 
 
-class _LayerStream:
-    """Decompresses and hashes on the way, in bounded memory."""
-
-    def __init__(self, file: IO[bytes], layer: Descriptor, diff_id: str, *, compressed: bool) -> None:
-        self._file, self._layer, self._diff_id = file, layer, diff_id
-        self._raw, self._plain = hashlib.sha256(), hashlib.sha256()
-        self._size = 0
-        self._inflate = zlib.decompressobj(wbits=31) if compressed else None
-        self._waiting = b""  # Compressed bytes that the decompressor has not taken yet.
-
-    def read(self, size: int = -1, /) -> bytes:
-        """At most *size* uncompressed bytes, all of them unless the layer ends."""
-        pieces: list[bytes] = []
-        left = size
-        while left > 0 and (piece := self._some(left)):
-            pieces.append(piece)
-            left -= len(piece)
-        return b"".join(pieces)
-
-    def finish(self) -> None:
-        """Read what the tar reader left (padding) and compare both digests."""
-        while self.read(_CHUNK):
-            pass
-        if self._inflate is not None and not self._inflate.eof:
-            raise LayoutError(f"layer {self._layer.digest}: its gzip stream ends early")
-        _same(self._layer, f"sha256:{self._raw.hexdigest()}", self._size)
-        if (seen := f"sha256:{self._plain.hexdigest()}") != self._diff_id:
-            raise DigestMismatchError(
-                f"layer {self._layer.digest}: uncompressed its digest is {seen}, the configuration says {self._diff_id}"
-            )
-
-    def _some(self, limit: int) -> bytes:
-        piece = self._compressed(limit) if self._inflate is None else self._inflated(limit)
-        self._plain.update(piece)
-        return piece
-
-    def _inflated(self, limit: int) -> bytes:
-        while True:
-            data = self._waiting or self._compressed(_CHUNK)
-            if not data:
-                return b""
-            if self._inflate is None or self._inflate.eof:
-                self._inflate = zlib.decompressobj(wbits=31)  # The next member: gzip files may be concatenated.
-            try:
-                piece = self._inflate.decompress(data, limit)
-            except zlib.error as error:
-                raise LayoutError(f"layer {self._layer.digest}: no gzip stream: {error}") from error
-            self._waiting = self._inflate.unused_data if self._inflate.eof else self._inflate.unconsumed_tail
-            if piece:
-                return piece
-
-    def _compressed(self, limit: int) -> bytes:
-        data = self._file.read(limit)
-        self._size += len(data)
-        self._raw.update(data)
-        if self._size > self._layer.size:
-            raise DigestMismatchError(
-                f"layer {self._layer.digest} has more than the {self._layer.size} bytes its manifest names"
-            )
-        return data
-
-
 def _hides(path: str) -> set[str]:
     """Which account files of lower layers an entry at *path* hides."""
     if path in {".wh.etc", ".wh..wh..opq", "etc/.wh..wh..opq"}:
@@ -359,13 +287,6 @@ def _hides(path: str) -> set[str]:
 
 def _is_index(document: dict[str, object]) -> bool:
     return document.get("mediaType", INDEX_TYPE if "manifests" in document else MANIFEST_TYPE) in _INDEX_TYPES
-
-
-def _same(wanted: Descriptor, digest: str, size: int) -> None:
-    if digest != wanted.digest or size != wanted.size:
-        raise DigestMismatchError(
-            f"a blob has digest {digest}, {size} bytes; wanted {wanted.digest}, {wanted.size}: fetch the image again"
-        )
 
 
 def _bounded(path: Path, limit: int) -> bytes:

@@ -1,6 +1,6 @@
 """Answers requests by a policy's own Rego, with the state that the guest agent would keep; explains what it denies.
 
-The interpreter is regopy (rego-cpp), whose limits stay in here. It cannot replace data once loaded, so the state travels
+The interpreter is regopy (rego-cpp), whose limits stay in here. It cannot replace data once loaded, so the state goes
 with the input: the rules' ``data.pstate`` becomes ``input.pstate`` for it, and for it alone. Its regular expressions
 see texts as JSON writes them, so patterns are rewritten for it. Failed queries are reported by a flag, plain inputs
 mangle texts (so requests go in as JSON), and compiling is slow (so it happens once for each endpoint).

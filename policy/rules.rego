@@ -232,7 +232,7 @@ annotation_ok(c, pod, k, v) if {
 	v == concat("", ["/var/log/pods/", pod.namespace, "_", pod.name, "_", pod.uid])
 }
 
-annotation_ok(_, _, k, v) if policy_data.shared.annotations[k] == v
+annotation_ok(_, _, k, v) if object.get(policy_data.shared.annotations, k, null) == v
 
 # Names that say nothing to the guest; those that do are compared above.
 annotation_ok(_, _, k, _) if regex.match(policy_data.shared.free_annotations, k)

@@ -23,7 +23,12 @@ from images.build import (
     write_layout,
 )
 from images.errors import (
-    DigestMismatchError, ImageError, ImageNotFoundError, ImageTooLargeError, LayoutError, ReferenceInvalidError,
+    DigestMismatchError,
+    ImageError,
+    ImageNotFoundError,
+    ImageTooLargeError,
+    LayoutError,
+    ReferenceInvalidError,
     UnsupportedImageError,
 )  # fmt: skip
 from images.layout import OciLayout
@@ -261,15 +266,16 @@ def test_references_have_one_form(text: str, shown: str) -> None:
     assert parse_reference(shown) == parse_reference(text)
 
 
-@pytest.mark.parametrize("text", ["", "A", "r.invalid/A", "a:", "a@", "a@sha256:1", "a@md5:" + "a" * 32, "a:b:c", "a//b", "-a/b",
-    "a b", "a@sha256:" + "A" * 64, "x" * 2000, "r.invalid:port/a", "a:" + "t" * 129, "a/../b", "https://r.invalid/a"])  # fmt: skip
+@pytest.mark.parametrize("text", ["", "A", "r.invalid/A", "a:", "a@", "a@sha256:1", "a@md5:" + "a" * 32, "a:b:c",
+    "a//b", "-a/b", "a b", "a@sha256:" + "A" * 64, "x" * 2000, "r.invalid:port/a", "a:" + "t" * 129,
+    "a/../b", "https://r.invalid/a"])  # fmt: skip
 def test_what_is_no_reference_is_refused(text: str) -> None:
     with pytest.raises(ReferenceInvalidError):
         parse_reference(text)
 
 
 def test_a_reference_without_digest_says_what_to_write() -> None:
-    with pytest.raises(ReferenceInvalidError, match="write docker.io/library/a:v1@sha256:"):
+    with pytest.raises(ReferenceInvalidError, match=r"write docker\.io/library/a:v1@sha256:"):
         _ = parse_reference("a:v1").pinned
     assert parse_reference("a:v1@sha256:" + "b" * 64).pinned == "docker.io/library/a@sha256:" + "b" * 64
 

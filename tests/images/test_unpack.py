@@ -14,8 +14,8 @@ from images.unpack import Budget, check_links, unpack_layer
 
 Member = tuple[str, str, str]  # name, kind, content or target
 KINDS = {
-    "file": tarfile.REGTYPE, "dir": tarfile.DIRTYPE, "link": tarfile.SYMTYPE, "hard": tarfile.LNKTYPE, "device": tarfile.CHRTYPE,
-    "pipe": tarfile.FIFOTYPE,
+    "file": tarfile.REGTYPE, "dir": tarfile.DIRTYPE, "link": tarfile.SYMTYPE, "hard": tarfile.LNKTYPE,
+    "device": tarfile.CHRTYPE, "pipe": tarfile.FIFOTYPE,
 }  # fmt: skip
 
 

@@ -36,7 +36,8 @@ def test_texts_of_every_kind_reach_the_comparison_unharmed() -> None:
     """Quotes, line breaks, backslashes and letters beyond ASCII are where interpreters differ."""
     odd = "a\"b\\c\n\té\u2028$(X).*^${}'"
     pod = case(simple_pod(container=f"args: [{json.dumps(odd)}], env: [{{name: A, value: {json.dumps(odd)}}}, "
-        "{name: P, valueFrom: {fieldRef: {fieldPath: metadata.name}}}, {name: M, value: '$(P)" + "[é].*\\'}]"))  # fmt: skip
+        "{name: P, valueFrom: {fieldRef: {fieldPath: metadata.name}}}, "
+        "{name: M, value: '$(P)[é].*\\\"'}]"))  # fmt: skip
     pod.run_until("app")
     request = plain(pod.shim.create_container("app"))
     pod.engine.restore(state := pod.engine.state)

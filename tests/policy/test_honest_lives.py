@@ -10,7 +10,7 @@ from policy.names import example_name
 from policy.podspec import expected_pod
 from policy.rego import policy_text, render
 from policy.settings import Settings
-from tests.support.policies import IMAGE, RICH, Case, case, simple_pod
+from tests.support.policies import CONFIG, IMAGE, RICH, Case, case, simple_pod
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "emojivoto" / "deployment"
 PODS = {
@@ -67,8 +67,7 @@ def test_every_replica_of_a_coordinator_has_the_one_policy() -> None:
     assert first.policy == case(text).policy
     assert '"^coordinator-[0-9]{1,10}$"' in first.policy.text
     assert example_name("StatefulSet", "coordinator", 1) == "coordinator-1"
-    assert first.policy.sha256 == policy_text(first.workload, {IMAGE: ImageConfig(entrypoint=("/app",), cmd=("--serve",),
-        env=("PATH=/bin", "LEVEL=info"), user="1000:1000")}).sha256  # fmt: skip
+    assert first.policy.sha256 == policy_text(first.workload, {IMAGE: CONFIG}).sha256
 
 
 def test_a_container_that_failed_is_made_again_and_an_init_container_until_the_next_one_came() -> None:

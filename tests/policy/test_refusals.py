@@ -14,8 +14,9 @@ POD_FIELDS = [
     "hostNetwork: true", "hostPID: true", "hostIPC: true", "hostUsers: false", "setHostnameAsFQDN: true",
     "os: {name: windows}", "ephemeralContainers: [{name: x}]", "resourceClaims: []", "resources: {}", "volumez: []",
     "shareProcessNamespace: 'yes'", "securityContext: {seLinuxOptions: {}}", "securityContext: {windowsOptions: {}}",
-    "securityContext: {runAsUser: 5}", "securityContext: {runAsUser: -1, runAsGroup: 1}", "securityContext: {fsGroup: x}",
-    "securityContext: {supplementalGroups: [x]}", "securityContext: {appArmorProfile: {type: Localhost}}",
+    "securityContext: {runAsUser: 5}", "securityContext: {runAsUser: -1, runAsGroup: 1}",
+    "securityContext: {fsGroup: x}", "securityContext: {supplementalGroups: [x]}",
+    "securityContext: {appArmorProfile: {type: Localhost}}",
     "volumes: [{name: a, hostPath: {path: /}}]", "volumes: [{name: a, csi: {driver: x}}]",
     "volumes: [{name: a, nfs: {server: x}}]", "volumes: [{name: a, image: {reference: x}}]",
     "volumes: [{name: a, newKind: {}}]", "volumes: [{name: a, emptyDir: {}, configMap: {name: x}}]",
@@ -26,7 +27,8 @@ CONTAINER_FIELDS = [
     "volumeMounts: [{name: none, mountPath: /x}]", "volumeMounts: [{name: none, mountPath: x}]", "unknown: 1",
     "volumeMounts: [{name: none, mountPath: /proc/x}]", "volumeMounts: [{name: none, mountPath: /dev}]",
     "volumeMounts: [{name: none, mountPath: /x/../y}]", "volumeMounts: [{name: none, mountPath: /}]",
-    "volumeMounts: [{name: none, mountPath: /x, subPath: y}]", "volumeMounts: [{name: none, mountPath: /x, subPathExpr: y}]",
+    "volumeMounts: [{name: none, mountPath: /x, subPath: y}]",
+    "volumeMounts: [{name: none, mountPath: /x, subPathExpr: y}]",
     "volumeMounts: [{name: none, mountPath: /x, mountPropagation: Bidirectional}]",
     "volumeDevices: [{name: none, devicePath: /dev/x}]", "volumeDevices: [{name: none, devicePath: dev/x}]",
     "restartPolicy: Always", "terminationMessagePath: x", "args: [1]", "command: text", "env: [{name: '', value: x}]",
@@ -130,7 +132,8 @@ def test_values_of_secrets_only_when_asked_for() -> None:
     """A policy is public for good."""
     secret = "kind: Secret\nmetadata: {name: s}\nstringData: {k: hidden-value}\n"
     text = simple_pod(
-        container="env: [{name: A, valueFrom: {secretKeyRef: {name: s, key: k}}}], envFrom: [{prefix: P_, secretRef: {name: s}}]"
+        container="env: [{name: A, valueFrom: {secretKeyRef: {name: s, key: k}}}], "
+        "envFrom: [{prefix: P_, secretRef: {name: s}}]"
     )
     with pytest.raises(UnsupportedError) as caught:
         pod_of(text, secret)
