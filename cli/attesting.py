@@ -63,7 +63,7 @@ def judge_answer(attested: Attested, yardstick: Yardstick, *, nonce: bytes, now:
     if not verdict.accepted:
         raise NotAttestedError(
             f"the Coordinator at {address} is not the one you accept",
-            details=(*_failures(verdict), *_advice(attested, verdict), *yardstick.sources),
+            details=(*_failures(verdict), *_advice(attested, verdict, yardstick), *yardstick.sources),
         )
     statement = attested.statement
     if bytes.fromhex(statement.tls_cert_sha256) != attested.tls_sha256:
@@ -165,8 +165,8 @@ def _failures(verdict: Verdict) -> tuple[str, ...]:
     ) or ("the evidence is of a kind that none of your reference values is for",)
 
 
-def _advice(attested: Attested, verdict: Verdict) -> tuple[str, ...]:
+def _advice(attested: Attested, verdict: Verdict, yardstick: Yardstick) -> tuple[str, ...]:
     if any(check.number == _HOST_DATA_CHECK for check in verdict.failures):
         policy = host_data_of(attested.evidence).hex()
-        return (f"it runs under the policy {policy}: if you reviewed that one, add --coordinator-policy-hash {policy}",)
+        return (f"it runs under the policy {policy}: {yardstick.advice}",)
     return ()

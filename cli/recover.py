@@ -5,7 +5,7 @@ import hashlib
 import secrets
 import shutil
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -110,7 +110,10 @@ def recover(
     workspace, output = session.workspace, session.output
     path = manifest_path or workspace.manifest
     manifest = parse_manifest(read_file(path, what="manifest"), name=str(path))
-    yardstick = by_manifest(manifest, name=str(path))
+    yardstick = replace(
+        by_manifest(manifest, name=str(path)),
+        advice="the manifest must name it with Role coordinator; start the Coordinator from the YAML of this manifest",
+    )
     check_simulated(yardstick, allowed=allow_simulated)
     owner_path = key_path or workspace.seedshare_owner_key
     for loose in too_open([owner_path]):

@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -118,7 +118,11 @@ def set_manifest(
     path = manifest_path or workspace.manifest
     manifest = parse_manifest(read_file(path, what="manifest"), name=str(path))
     policies = agreed_policies(manifest, read_policies(paths), name=str(path))
-    yardstick = by_manifest(manifest, name=str(path))
+    yardstick = replace(
+        by_manifest(manifest, name=str(path)),
+        advice="the manifest must name it with Role coordinator; restart the Coordinator from the YAML that `contrast "
+        "generate` wrote, or keep the YAML of the running one beside it",
+    )
     check_simulated(yardstick, allowed=allow_simulated)
     job = Job(
         address=coordinator,

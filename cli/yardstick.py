@@ -23,12 +23,14 @@ class Yardstick:
         coordinator_policies: digests of acceptable Coordinator policies.
         sources: one line each on which values are used and where they came from.
         from_file: the reference values stand in a file that the user gave.
+        advice: what to do about a Coordinator that runs under another policy.
     """
 
     reference_values: tuple[ReferenceValues, ...]
     coordinator_policies: frozenset[bytes]
     sources: tuple[str, ...]
     from_file: bool
+    advice: str = "if you reviewed that policy, name it with --coordinator-policy-hash"
 
     @property
     def anchors(self) -> frozenset[bytes]:

@@ -477,3 +477,17 @@ def test_a_long_ledger_is_shown_from_its_end(
     assert "ledger.created" not in result.output
     assert "--from" in result.output
     assert "ledger.created" in world.ok("ledger", "show", "verify/ledger", "--from", "0").output
+
+
+def test_a_manifest_that_excludes_the_running_coordinator_is_refused(world: World, live: LiveCoordinator) -> None:
+    """It could set it and then issue nothing more; and the way out is another one than for `verify`."""
+    set_manifest(world, live)
+    size = live.size()
+    policies = {
+        b"package agent_policy\n# another coordinator\n" if policy.role else text: policy
+        for text, policy in Deployment().policies.items()
+    }
+    world.deploy(dataclasses.replace(Deployment(), policies=policies))
+    said = world.refused("set", "-c", live.address, SIMULATED, "deployment", because="Role coordinator").output
+    assert "--coordinator-policy-hash" not in said
+    assert live.size() == size

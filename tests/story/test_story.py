@@ -1,5 +1,6 @@
 """The story of issue and README, played in order by real processes; each test begins where the one before it ended."""
 
+import base64
 import json
 import re
 import shutil
@@ -113,6 +114,26 @@ def test_8_an_update_brings_a_new_mesh_ca_and_only_an_owner_can_make_it(story: S
     story.contrast("dev", "run", "--load-balancer", story.host, "--detach", "deployment/")
     assert json.loads(story.web("/ready"))["ready"] is True
     assert "cert.1.pem: OK" in story.chain()
+
+
+def test_8_a_pod_that_the_manifest_does_not_name_gets_nothing_and_a_reason(story: Story) -> None:
+    path = story.root / "deployment" / "vote-bot.yml"
+    good = path.read_text()
+    (annotation,) = re.findall(r"agent\.policy: ([A-Za-z0-9+/=]+)", good)
+    changed = base64.b64encode(base64.b64decode(annotation) + b"# not what was reviewed\n").decode()
+    path.write_text(good.replace(annotation, changed))
+    issued = events(story).count("certificate.issued")
+    story.contrast("dev", "stop")
+    run = ("dev", "run", "--load-balancer", story.host, "--detach", "deployment/")
+    said = story.contrast(*run, status=1)
+    assert any("vote-bot" in line and "policy" in line for line in said.splitlines()), said
+    phases = {pod["subject"].partition("-")[0]: pod["phase"] for pod in story.pods()}
+    assert phases["vote"] == "failed"
+    assert phases["web"] == "ready"
+    assert events(story).count("certificate.issued") == issued + 4
+    assert "attestation.refused" in events(story)
+    path.write_text(good)
+    story.contrast("dev", "stop")
 
 
 def test_9_a_killed_coordinator_replays_and_is_recovered(story: Story) -> None:
