@@ -1,7 +1,7 @@
 """Who may ask for how much: challenges, concurrency, rates, counted refusals. No I/O, no clock of its own."""
 
 import hmac
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -58,11 +58,18 @@ class Challenges:
 
 
 class Gate:
-    """Bounds on requests in work: per route over all peers, and per peer over all routes."""
+    """Bounds on requests in work: per route over all peers, and per peer over all routes.
 
-    def __init__(self, *, per_peer: int, per_route: int) -> None:
+    Args:
+        per_peer: How many of one peer.
+        per_route: How many of one route.
+        heavy: Routes that have fewer places, because each of their requests may take much memory.
+    """
+
+    def __init__(self, *, per_peer: int, per_route: int, heavy: Mapping[str, int] | None = None) -> None:
         self._per_peer = per_peer
         self._per_route = per_route
+        self._heavy = heavy or {}
         self._peers: dict[str, int] = {}
         self._routes: dict[str, int] = {}
 
@@ -78,8 +85,9 @@ class Gate:
             raise BusyError(
                 "This peer has too many requests in work.", seen=str(at_peer + 1), wanted=f"at most {self._per_peer}"
             )
-        if at_route >= self._per_route:
-            raise BusyError("This route has too many requests in work.", wanted=f"at most {self._per_route}")
+        most = min(self._per_route, self._heavy.get(route, self._per_route))
+        if at_route >= most:
+            raise BusyError("This route has too many requests in work.", wanted=f"at most {most}")
         self._peers[peer], self._routes[route] = at_peer + 1, at_route + 1
         try:
             yield

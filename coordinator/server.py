@@ -28,6 +28,7 @@ _HEADER_BYTES = 8190
 _KEEPALIVE_S = 75.0  # Also how long a connection may take to send its first request's head.
 _HANDSHAKE_S = 10.0
 _BACKLOG = 1024
+_BODY_MEMORY = 128 * 1024 * 1024  # Bytes of request bodies per route, if all in work are as large as they may be.
 log = structlog.get_logger("coordinator.server")
 
 
@@ -190,7 +191,7 @@ class Server:
         """
         handlers = self._handlers = Handlers(self.service, self.metrics, self.settings)
         limits = self.settings.limits
-        gate = Gate(per_peer=limits.requests_per_peer, per_route=limits.requests_per_route)
+        gate = Gate(per_peer=limits.requests_per_peer, per_route=limits.requests_per_route, heavy=_heavy())
         self.metrics.in_work.set_function(lambda: float(gate.in_work))
         for port, number in (
             (Port.PROBE, self.settings.probe_port),
@@ -267,6 +268,15 @@ def make_app(handlers: Handlers, port: Port, gate: Gate, metrics: Metrics, *, ac
         if port in route.ports:
             app.router.add_route(route.method, _path(route), handler)
     return app
+
+
+def _heavy() -> dict[str, int]:
+    """How many requests of each route fit into the memory that bodies may take."""
+    return {
+        f"{route.method} {route.path}": max(1, _BODY_MEMORY // route.max_request)
+        for route in routes.ROUTES
+        if route.max_request
+    }
 
 
 def _path(route: Route) -> str:

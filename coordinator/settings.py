@@ -26,10 +26,6 @@ class Limits:
     policy_burst: int = 10_000
     policy_refill_per_s: float = 50.0
     body_timeout_s: float = 20.0
-    small_body: int = 4 * 1024
-    certificate_body: int = 128 * 1024
-    manifest_body: int = 16 * 1024 * 1024
-    recovery_body: int = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

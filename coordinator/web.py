@@ -30,6 +30,7 @@ from wire.problem import CONTENT_TYPE, Problem, make_problem
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _T = TypeVar("_T", bound=msgspec.Struct)
 _JSON = "application/json"
+_LARGE = 128 * 1024
 _encode = msgspec.json.Encoder().encode
 log = structlog.get_logger("coordinator.web")
 
@@ -65,7 +66,10 @@ async def read_message(request: web.Request, kind: type[_T], *, limit: int, time
         raise UnsupportedMediaTypeError(seen=request.content_type[:100], wanted=_JSON)
     if "Content-Encoding" in request.headers:
         raise UnsupportedMediaTypeError("The body is compressed.", wanted="a plain body")
-    return parse_message(await _read_body(request, limit, timeout_s), kind, limit=limit)
+    raw = await _read_body(request, limit, timeout_s)
+    if len(raw) > _LARGE:  # Reading a hostile megabyte strictly takes long enough for others to notice.
+        return await asyncio.to_thread(parse_message, raw, kind, limit=limit)
+    return parse_message(raw, kind, limit=limit)
 
 
 def parse_message(raw: bytes, kind: type[_T], *, limit: int) -> _T:
@@ -185,7 +189,7 @@ def guard(gate: Gate, metrics: Metrics, *, access_log: bool) -> Middleware:
         resource = request.match_info.route.resource
         route = resource.canonical if resource is not None else "unknown"
         try:
-            with gate.hold(route, request.remote or ""):
+            with gate.hold(f"{request.method} {route}", request.remote or ""):
                 response = await handler(request)
         except asyncio.CancelledError:
             raise

@@ -78,6 +78,15 @@ def test_one_peer_cannot_take_every_place() -> None:
         assert gate.in_work == 1
 
 
+def test_heavy_routes_have_fewer_places() -> None:
+    """Large bodies of many peers would use up the memory otherwise."""
+    gate = Gate(per_peer=9, per_route=9, heavy={"heavy": 1, "light": 99})
+    with gate.hold("heavy", "p"), pytest.raises(BusyError), gate.hold("heavy", "q"):
+        pass
+    with gate.hold("heavy", "q"), gate.hold("light", "q"):
+        assert gate.in_work == 2
+
+
 def test_a_place_comes_back_after_an_error() -> None:
     gate = Gate(per_peer=1, per_route=1)
     with pytest.raises(ValueError), gate.hold("a", "p"):

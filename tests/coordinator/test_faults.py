@@ -1,13 +1,16 @@
 """A store that fails, lies or goes back: what clients are told, and what is in the ledger afterwards."""
 
 import copy
+import hashlib
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from coordinator.opening import open_ledger
 from coordinator.refusals import RuleBrokenError, UnprovenError
 from ledger.errors import LedgerContentError, StoreError, StoreFullError
+from ledger.lmdb_store import LmdbStore
 from ledger.memory import MemoryStore
 from ledger.store import Batch
 from manifest.model import Policy
@@ -15,6 +18,7 @@ from tests.coordinator.test_evidence import until
 from tests.coordinator.test_story import certificate, check_bundle, recover, set_manifest
 from tests.support.coordinator import Running, coordinator
 from tests.support.deployment import VAULT_POLICY, Deployment, Pod
+from wire.bundle import parse_bundle
 from wire.problem import RemoteRefusedError
 from wire.routes import Port
 
@@ -118,6 +122,30 @@ async def test_a_recovery_that_fails_can_be_tried_again() -> None:
         await recover(running, shares)
         await certificate(running, Pod())
     assert open_ledger(store).state.recoveries == 1
+
+
+async def test_a_full_map_is_said_and_a_larger_one_goes_on(tmp_path: Path) -> None:
+    """A full ledger must lose nothing, and say what to do."""
+    store = LmdbStore(tmp_path / "ledger", map_size=256 * 1024)
+    leaves: list[bytes] = []
+    async with coordinator(store) as running:
+        shares = await set_manifest(running)
+        error: RemoteRefusedError | None = None
+        while error is None:
+            try:
+                leaves.append(parse_bundle((await certificate(running, Pod())).bundle).leaf)
+            except RemoteRefusedError as refused:
+                error = refused
+        assert (error.code, error.problem.status) == ("ledger_full", 507)
+        assert "map" in error.problem.detail
+    store.close()
+    store = LmdbStore(tmp_path / "ledger", map_size=4 * 1024 * 1024)
+    async with coordinator(store) as running:
+        assert running.service.state.certificates == len(leaves) > 0
+        assert all(running.service.ledger.blob(hashlib.sha256(leaf).digest()) == leaf for leaf in leaves)
+        await recover(running, shares)
+        await certificate(running, Pod())
+    store.close()
 
 
 async def test_a_store_that_goes_back_stops_the_writer_for_good() -> None:

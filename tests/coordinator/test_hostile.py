@@ -317,6 +317,30 @@ async def test_bad_manifests_and_policies_name_what_is_wrong() -> None:
         assert running.service.phase == "empty"
 
 
+async def test_large_manifests_have_few_places() -> None:
+    """Sixteen megabytes each, from many peers at once."""
+    async with coordinator(limits=Limits(body_timeout_s=5)) as running, running.raw() as session:
+        release = asyncio.Event()
+
+        async def waiting() -> Any:
+            yield b"{"
+            await release.wait()
+            yield b"}"
+
+        async def ask() -> int:
+            async with session.post(running.url(Port.USER, "/v1/manifests"), data=waiting(), headers=JSON) as response:
+                return response.status
+
+        async with asyncio.TaskGroup() as tasks:
+            held = [tasks.create_task(ask()) for _ in range(9)]
+            done, _ = await asyncio.wait(held, return_when=asyncio.FIRST_COMPLETED)
+            assert [task.result() for task in done] == [429]
+            async with session.get(running.url(Port.USER, "/v1/manifests")) as response:
+                assert response.status == 200
+            release.set()
+        assert sorted(task.result() for task in held) == [400] * 8 + [429]
+
+
 async def test_answers_stay_within_the_bounds_that_clients_demand() -> None:
     async with coordinator() as running, running.raw() as session:
         await set_manifest(running)
