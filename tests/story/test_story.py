@@ -128,7 +128,7 @@ def test_8_a_pod_that_the_manifest_does_not_name_gets_nothing_and_a_reason(story
     said = story.contrast(*run, status=1)
     assert any("vote-bot" in line and "policy" in line for line in said.splitlines()), said
     phases = {pod["subject"].partition("-")[0]: pod["phase"] for pod in story.pods()}
-    assert phases["vote"] == "failed"
+    assert phases["vote"] == "denied"
     assert phases["web"] == "ready"
     assert events(story).count("certificate.issued") == issued + 4
     assert "attestation.refused" in events(story)
