@@ -170,6 +170,8 @@ def _escaped_patterns(value: object, key: str = "") -> object:
     match value:
         case dict():
             return {name: _escaped_patterns(item, name) for name, item in value.items()}
+        case list() if key == "env":  # Sorted by what it sees.
+            return sorted(value, key=lambda text: json.dumps(text, ensure_ascii=False).encode())
         case list():
             return [_escaped_patterns(item, key) for item in value]
         case str() if key in _PATTERN_KEYS:

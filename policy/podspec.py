@@ -124,6 +124,13 @@ class _Builder:
                 f"use at most {limit} characters",
             )
 
+        if "Indexed" in {workload.get(*path, "spec", "completionMode") for path in ((), ("spec", "jobTemplate"))}:
+            self.reader.refuse(
+                (),
+                "an indexed job gives each pod a host name and a variable of its own, which are not described yet",
+                "use completionMode: NonIndexed",
+            )
+
     def annotations(self) -> dict[str, str]:
         found = self.reader.workload.pod_metadata.get("annotations")
         listed = found if isinstance(found, dict) else {}

@@ -284,12 +284,13 @@ filled(pattern, pod) := replace(replace(replace(replace(replace(
 
 escaped(pod, name) := replace(object.get(pod, name, "-"), ".", "[.]")
 
-# Exactly the expected variables: those with a known value, and one for each pattern.
+# Exactly the expected variables: those with a known value (sorted in the expectations), and one for each pattern.
 env_ok(c, pod, env) if {
 	free := [e | some e in env; regex.match(c.env_names, e)]
 	count(free) == count(c.env_patterns)
 	every p in c.env_patterns { one_matches(p, pod, free) }
-	sort(array.concat(c.env, free)) == sort(env)
+	fixed := [e | some e in env; not regex.match(c.env_names, e)]
+	sort(fixed) == c.env
 }
 
 one_matches(p, pod, list) if {
@@ -316,8 +317,8 @@ mounts_ok(c, pod) if {
 	places := {m.destination | some m in mounts}
 	count(places) == count(mounts)
 	every m in mounts { mount_ok(wanted, pod, m) }
-	destinations := [m.destination | some m in mounts]
-	every pair in c.below { in_order(destinations, pair) }
+	positions := {m.destination: i | some i, m in mounts}
+	every pair in c.below { in_order(positions, pair) }
 }
 
 mount_ok(wanted, pod, m) if {
@@ -336,13 +337,7 @@ source_ok(w, _, source) if {
 	disk_ok(s)
 }
 
-in_order(destinations, pair) if {
-	some i, parent in destinations
-	parent == pair[0]
-	some j, child in destinations
-	child == pair[1]
-	i < j
-}
+in_order(positions, pair) if positions[pair[0]] < positions[pair[1]]
 
 # Storages: exactly one image, pulled in the guest by digest; then what the volumes need.
 storages_ok(c) if {

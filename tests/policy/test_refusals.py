@@ -159,6 +159,12 @@ def test_a_name_too_long_for_a_host_name_is_refused() -> None:
             assert f"use at most {limit} characters" in str(refused(simple_pod(kind=kind, name="a" * (limit + 1))))
 
 
+def test_an_indexed_job_is_refused() -> None:
+    """Its controller adds a host name and a variable that stand in no template."""
+    indexed = simple_pod(kind="Job").replace("spec: {template", "spec: {completionMode: Indexed, template", 1)
+    assert "NonIndexed" in str(refused(indexed))
+
+
 def test_a_line_that_the_agent_could_not_read_is_refused() -> None:
     _, pod = pod_of(simple_pod(container=f"args: ['{'x' * 70_000}']"))
     with pytest.raises(PolicyTextError, match="the agent reads 60000"):

@@ -221,7 +221,8 @@ def pulled_in_guest(request: Request, case: Case) -> None:
     request["storages"] = [
         {
             "driver": "image_guest_pull", "driver_options": [option],
-            "source": "pause" if image is None else image.pinned, "fstype": "overlay", "options": [], "mount_point": root,
+            "source": "pause" if image is None else image.pinned, "fstype": "overlay", "options": [],
+            "mount_point": root,
             "fs_group": None, "shared": False,
         }
     ]  # fmt: skip
