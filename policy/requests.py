@@ -229,7 +229,7 @@ class Shim:
         return {
             **found,
             **self.pod.annotations,
-            "io.kubernetes.cri.podsandbox.image-name": "registry.k8s.io/pause:3.10",
+            "io.kubernetes.cri.podsandbox.image-name": "pause:3.10",
             "io.kubernetes.cri.sandbox-cpu-period": "100000",
             "io.kubernetes.cri.sandbox-cpu-quota": "0",
             "io.kubernetes.cri.sandbox-cpu-shares": "2",
