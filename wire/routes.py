@@ -88,6 +88,7 @@ PROBLEM_STATUS: Final[dict[str, int]] = {
     "busy": 429,
     "rate_limited": 429,
     "internal": 500,
+    "ledger_damaged": 500,
     "ledger_forked": 500,
     "endorsements_missing": 503,
     "evidence_not_issued": 503,
@@ -98,7 +99,7 @@ PROBLEM_STATUS: Final[dict[str, int]] = {
     "store_failed": 503,
     "ledger_full": 507,
 }
-COMMON_PROBLEMS: Final = ("not_found", "method_not_allowed", "busy", "internal", "shutting_down")
+COMMON_PROBLEMS: Final = ("not_found", "method_not_allowed", "busy", "internal", "ledger_damaged", "shutting_down")
 _BODY: Final = ("malformed_request", "too_large", "unsupported_media_type")
 _STORE: Final = ("store_failed", "head_moved", "ledger_full", "ledger_forked")
 _WRITE: Final = (*_STORE, "needs_recovery")

@@ -16,11 +16,11 @@ from ledger.store import Batch
 from manifest.model import Policy
 from tests.coordinator.test_evidence import until
 from tests.coordinator.test_story import certificate, check_bundle, recover, set_manifest
-from tests.support.coordinator import Running, coordinator
+from tests.support.coordinator import Running, coordinator, problem
 from tests.support.deployment import VAULT_POLICY, Deployment, Pod
 from wire.bundle import parse_bundle
 from wire.problem import RemoteRefusedError
-from wire.routes import Port
+from wire.routes import PROBLEM_STATUS, Port
 
 
 class FaultyStore(MemoryStore):
@@ -268,3 +268,17 @@ async def test_the_writer_stores_the_finished_note_when_it_stops() -> None:
     assert finished is not None
     assert store.finished() == finished.encode()
     assert open_ledger(store).log.finished == finished
+
+
+async def test_a_record_that_changes_under_a_running_coordinator_is_not_served() -> None:
+    """Readers would be shown another history than the one that was checked."""
+    store = MemoryStore()
+    async with coordinator(store) as running, running.raw() as session:
+        await set_manifest(running)
+        entry = bytearray(store._entries[1])
+        entry[-1] ^= 1
+        store._entries[1] = bytes(entry)
+        async with session.get(running.url(Port.USER, "/v1/ledger/entry/1")) as response:
+            document = await problem(response)
+        assert (document["status"], document["code"]) == (500, "ledger_damaged")
+        assert PROBLEM_STATUS[document["code"]] == 500
