@@ -131,7 +131,7 @@ def test_8_a_pod_that_the_manifest_does_not_name_gets_nothing_and_a_reason(story
     assert phases["vote"] == "denied"
     assert phases["web"] == "ready"
     assert events(story).count("certificate.issued") == issued + 4
-    assert "attestation.refused" in events(story)
+    story.wait(lambda: "attestation.refused" in events(story), "the refusal is in the ledger")
     path.write_text(good)
     story.contrast("dev", "stop")
 

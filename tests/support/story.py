@@ -11,6 +11,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -94,8 +95,7 @@ class Story:
         except OSError:
             return 0
 
-    def wait(self, condition: object, what: str) -> None:
-        assert callable(condition)
+    def wait(self, condition: Callable[[], bool], what: str) -> None:
         deadline = time.monotonic() + 60
         while not condition():
             assert time.monotonic() < deadline, f"not in time: {what}\n{self.log()}"
