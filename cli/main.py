@@ -19,6 +19,7 @@ _COMMANDS: Final = {
     "verify": "cli.verify:verify",
     "recover": "cli.recover:recover",
     "ledger": "cli.ledger:ledger",
+    "witness": "cli.witness:witness",
     "dev": "cli.dev:dev",
 }
 

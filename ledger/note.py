@@ -134,6 +134,22 @@ class NoteSigner:
         return f"{_DASH}{self.key.name} {signature}\n"
 
 
+class TimedNoteSigner:
+    """An Ed25519 key that cosigns checkpoints (type 04): its signature holds the time. Shows no key when printed."""
+
+    __slots__ = ("_key", "key")
+
+    def __init__(self, name: str, private: Ed25519PrivateKey) -> None:
+        """Raises NoteError for a name that no note can hold."""
+        self._key = private
+        self.key = VerifierKey(name, KeyType.ED25519_COSIGNATURE, private.public_key().public_bytes_raw())
+
+    def line(self, text: bytes, unix_s: int) -> str:
+        """The cosignature line over a checkpoint's text at *unix_s* (seconds), newline included."""
+        signature = struct.pack(">Q", unix_s) + self._key.sign(b"cosignature/v1\ntime %d\n" % unix_s + text)
+        return f"{_DASH}{self.key.name} {base64.b64encode(self.key.key_id + signature).decode()}\n"
+
+
 class MLDSASigner:
     """An ML-DSA-44 key that cosigns checkpoints (type 06): public half and verifier key. Shows no key when printed."""
 

@@ -1,0 +1,102 @@
+"""`contrast witness`: a small witness for ledgers, run by a data owner; what it decides stands in `ledger.witness`."""
+
+import asyncio
+import ipaddress
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cli.errors import LocalFileError
+from cli.options import PATHS
+from cli.session import Session, example, json_option
+from ledger.errors import NoteError
+from ledger.note import VerifierKey
+from witness.run import logs_of, open_state, run_witness
+
+
+class ListenType(click.ParamType[tuple[str, int]]):
+    """`ADDRESS:PORT`, an IPv6 address in brackets."""
+
+    name = "address:port"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, int]:
+        """Return address and port in *value*."""
+        if isinstance(value, tuple):
+            return value
+        host, _, port = str(value).rpartition(":")
+        host = host.removeprefix("[").removesuffix("]")
+        try:
+            ipaddress.ip_address(host)
+        except ValueError:
+            self.fail(f"{value!r}: wanted an address of this machine and a port, as in 127.0.0.1:2024", param, ctx)
+        if not (port.isascii() and port.isdigit() and int(port) < 65_536):
+            self.fail(f"{value!r}: {port!r} is no port", param, ctx)
+        return host, int(port)
+
+
+class VerifierKeyType(click.ParamType[VerifierKey]):
+    """A verifier key in one line, as in `verify/ledger.vkeys`."""
+
+    name = "vkey"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> VerifierKey:
+        """Return the key in *value*."""
+        if isinstance(value, VerifierKey):
+            return value
+        try:
+            return VerifierKey.parse(str(value).strip())
+        except NoteError as error:
+            self.fail(str(error), param, ctx)
+
+
+@click.group()
+def witness() -> None:
+    """Cosign checkpoints of ledgers, so that nobody can be shown a second history.
+
+    A witness remembers the newest checkpoint of each ledger and cosigns only what extends it. Run one on a machine that
+    the Coordinator's host does not control.
+    """
+
+
+@witness.command(
+    epilog=example(
+        """contrast witness run --listen 127.0.0.1:2024 --state ~/witness --name witness.example.com/alice \\
+    --log "$(grep '^contrast.invalid/' verify/ledger.vkeys | head -1)" """
+    )
+)
+@click.option("--listen", type=ListenType(), required=True, help="Where to listen; port 0 takes any free one.")
+@click.option(
+    "--state", type=PATHS, required=True, help="Directory of its keys and its memory. Never restore an old copy."
+)
+@click.option("--log", "logs", type=VerifierKeyType(), multiple=True, required=True, help="Ed25519 key of a ledger.")
+@click.option("--name", default=None, help="Its name in signature lines; needed once, when the state is made.")
+@json_option
+@click.pass_obj
+def run(
+    session: Session, *, listen: tuple[str, int], state: Path, logs: tuple[VerifierKey, ...], name: str | None
+) -> None:
+    """Run a witness (C2SP tlog-witness) until it is interrupted.
+
+    On stdout stand its two verifier keys, of which a policy names one, and then the line that it listens.
+    """
+    output = session.output
+    chosen = logs_of(logs)
+    store, keys = open_state(state, name)
+    host, port = listen
+
+    def listening(number: int) -> None:
+        address = f"[{host}]:{number}" if ":" in host else f"{host}:{number}"
+        output.document({"url": f"http://{address}", "vkeys": [str(key) for key in keys.public]})
+        for key in keys.public:
+            output.say(str(key))
+        output.say(f"listening on http://{address} for {', '.join(chosen)}")
+        sys.stdout.flush()  # Whoever started it as a process waits for this.
+
+    try:
+        asyncio.run(run_witness(store, keys, chosen, host=host, port=port, listening=listening))
+    except OSError as error:
+        raise LocalFileError(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
+    finally:
+        store.close()
