@@ -155,6 +155,7 @@ class Commit(Generic[S]):
     batch: Batch
     entries: tuple[Entry, ...]
     frontier: Frontier
+    root: bytes
     head: Head
     time_ms: int
     state: S
@@ -174,7 +175,8 @@ def build_commit(
 ) -> Commit[S]:
     """Grow *frontier* (which is taken over) by the signed *entries* and sign the draft checkpoint."""
     nodes = frontier.extend([entry.leaf_hash for entry in entries])
-    text = Checkpoint(origin, candidate.head.size, frontier.root()).text()
+    root = frontier.root()
+    text = Checkpoint(origin, candidate.head.size, root).text()
     epoch_line = epoch.line(text.encode())
     batch = Batch(
         previous=previous,
@@ -187,4 +189,4 @@ def build_commit(
         finished=None if finished is None else finished.encode(),
     )
     time_ms = entries[-1].body.time_ms
-    return Commit(batch, tuple(entries), frontier, candidate.head, time_ms, candidate.state, text, epoch_line)
+    return Commit(batch, tuple(entries), frontier, root, candidate.head, time_ms, candidate.state, text, epoch_line)

@@ -183,10 +183,9 @@ class Log:
             raise ProofError(f"there is no {tile.path()} in a ledger of size {self.size}")
         return encode_bundle(self.entries(index * TILE_WIDTH, index * TILE_WIDTH + width))
 
-    def advance(self, *, frontier: Frontier, head: Head, time_ms: int, origin: str) -> None:
-        """For the writer: the store has confirmed everything up to *head*."""
-        self._frontier, self._head, self._time_ms, self.origin = frontier, head, time_ms, origin
-        self._root = frontier.root()
+    def advance(self, *, frontier: Frontier, root: bytes, head: Head, time_ms: int, origin: str) -> None:
+        """For the writer: the store has confirmed everything up to *head*; *root* is the frontier's."""
+        self._frontier, self._root, self._head, self._time_ms, self.origin = frontier, root, head, time_ms, origin
 
     def set_finished(self, note: str) -> None:
         """For the writer: this note covers everything confirmed."""

@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
-from ledger.entry import ZERO_HASH, Body, Entry, bad_signature, parse_raw
+from ledger.entry import ZERO_HASH, Body, Entry, bad_signature
 from ledger.errors import LedgerContentError
 from ledger.merkle import Frontier
+from ledger.shapes import Shapes
 from ledger.signatures import Job, Signatures
 
 CHUNK: Final = 1024  # records at once: long enough to share out among processes, short enough to stay in cache
@@ -41,6 +42,7 @@ class Replay:
     time_ms: int = 0
     signer: bytes = b""
     frontier: Frontier = field(default_factory=Frontier)
+    shapes: Shapes = field(default_factory=Shapes, repr=False)
 
     def run(
         self,
@@ -83,29 +85,29 @@ class Replay:
     def _parse(self, raws: Sequence[bytes], *, keep: bool) -> Chunk:
         seq, prev, time_ms = self.size, self.head, self.time_ms
         chunk = Chunk(seq)
-        jobs, leaves = chunk.jobs, chunk.leaves
+        read, sha256 = self.shapes.read, _sha256
+        job, leaf_done, entry_done = chunk.jobs.append, chunk.leaves.append, chunk.entries.append
         try:
             for raw in raws:
-                fields, body_raw, signature = parse_raw(raw, seq)  # (1) (2)
-                _, signer, number, at, before, type_, payload, request_id = fields
+                signer, at, before, type_, payload, request_id, body_raw, signature = read(raw, seq)  # (1) (2)
                 if before != prev:  # (3)
-                    raise _broken_chain(seq, before, prev)
+                    raise broken_chain(seq, before, prev)
                 if at < time_ms:  # (4)
-                    raise _backwards(seq, at, time_ms)
-                prev = _sha256(body_raw).digest()
-                leaf = _sha256(b"\x00" + raw).digest()
-                jobs.append((signer, signature, prev))
-                leaves.append(leaf)
+                    raise backwards(seq, at, time_ms)
+                prev = sha256(body_raw).digest()
+                leaf = sha256(b"\x00" + raw).digest()
+                job((signer, signature, prev))
+                leaf_done(leaf)
                 if keep:
-                    body = Body(signer, number, at, before, type_, payload, request_id)
-                    chunk.entries.append(Entry(raw, body, body_raw, prev, leaf, signature))
+                    body = Body(signer, seq, at, before, type_, payload, request_id)
+                    entry_done(Entry(raw, body, body_raw, prev, leaf, signature))
                 time_ms = at
                 seq += 1
         except LedgerContentError as error:
             chunk.problem = error  # a bad signature before it is the first bad record
         self.size, self.head, self.time_ms = seq, prev, time_ms
-        if jobs:
-            self.signer = jobs[-1][0]
+        if chunk.jobs:
+            self.signer = chunk.jobs[-1][0]
         return chunk
 
     def _finish(self, chunk: Chunk, signatures: Signatures) -> None:
@@ -122,7 +124,8 @@ class Replay:
             nodes(chunk.first, completed)
 
 
-def _broken_chain(seq: int, seen: bytes, wanted: bytes) -> LedgerContentError:
+def broken_chain(seq: int, seen: bytes, wanted: bytes) -> LedgerContentError:
+    """The error for a record that does not follow the one before it."""
     return LedgerContentError(
         seq,
         f"it follows a record with hash {seen.hex()[:16]}…, the one before it has {wanted.hex()[:16]}…: "
@@ -130,5 +133,6 @@ def _broken_chain(seq: int, seen: bytes, wanted: bytes) -> LedgerContentError:
     )
 
 
-def _backwards(seq: int, seen: int, before: int) -> LedgerContentError:
+def backwards(seq: int, seen: int, before: int) -> LedgerContentError:
+    """The error for a record older than the one before it."""
     return LedgerContentError(seq, f"its time {seen} ms is before {before} ms, the time of the record before it")

@@ -10,6 +10,7 @@ committed; entries of another writer are judged by the machine; anything less is
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -87,7 +88,11 @@ class Writer(Generic[S, C, E]):
         self._ledger = NoteSigner(origin, ledger)
         self._origin = origin
         self._clock_ms = clock_ms
-        self._queue: asyncio.Queue[_Item[C, S] | None] = asyncio.Queue(MAX_QUEUE)
+        self._queue: deque[_Item[C, S]] = deque()
+        self._room: deque[asyncio.Future[None]] = deque()  # submitters who wait until the queue is shorter
+        self._arrived: asyncio.Future[None] | None = None  # run() waits for it while there is nothing to do
+        self._idle: asyncio.TimerHandle | None = None
+        self._idle_since = 0.0
         self._closing = self._ended = False
         self._stale = False
         self._doubt: Commit[S] | None = None
@@ -97,7 +102,7 @@ class Writer(Generic[S, C, E]):
     @property
     def waiting(self) -> int:
         """How many commands wait for the next batch."""
-        return self._queue.qsize()
+        return len(self._queue)
 
     async def submit(self, command: C) -> Committed[S]:
         """Decide and record *command*; returns when it is durable.
@@ -106,57 +111,75 @@ class Writer(Generic[S, C, E]):
         request id), StoreFullError, LedgerForkedError, WriterClosedError.
         """
         self._check_open()
-        item: _Item[C, S] = _Item(command, asyncio.get_running_loop().create_future())
-        if self._queue.full():
-            await self._queue.put(item)
-            if self._ended and not item.answer.done():  # run() ended while this submitter waited for room
-                raise self._closed_error()
-        else:
-            self._queue.put_nowait(item)
+        loop = asyncio.get_running_loop()
+        while len(self._queue) >= MAX_QUEUE:
+            room = loop.create_future()
+            self._room.append(room)
+            await room
+            self._check_open()
+        item: _Item[C, S] = _Item(command, loop.create_future())
+        self._queue.append(item)
+        self._wake()
         return await item.answer
 
     async def run(self) -> None:
         """Take commands until close(); then write the last finished note and let the threads go."""
         try:
-            last = False
-            while not last:
-                items, last = await self._take()
-                if items:
-                    await self._process(items)
+            while await self._something_to_do():
+                await self._process(self._take())
             await self._store_finished()
         finally:
             self._ended = True
+            if self._idle is not None:
+                self._idle.cancel()
             self._refuse_waiting()
             self._helper.shutdown()
             self._store_thread.stop()
 
     async def close(self) -> None:
         """Take no more commands; run() answers those that wait and returns."""
-        if not self._closing:
-            self._closing = True
-            await self._queue.put(None)
+        self._closing = True
+        self._wake()
 
-    # --- the queue ---
+    # --- the queue: a deque and a future, since asyncio.Queue costs more than deciding a command ---
 
-    async def _take(self) -> tuple[list[_Item[C, S]], bool]:
-        """The next commands, at most MAX_BATCH, and whether they are the last."""
-        item = await self._first()
-        items: list[_Item[C, S]] = []
-        while item is not None:
-            items.append(item)
-            if len(items) == MAX_BATCH or self._queue.empty():
-                return items, False
-            item = self._queue.get_nowait()
-        return items, True
-
-    async def _first(self) -> _Item[C, S] | None:
-        if self._queue.empty() and self.log.unstored_finished is not None and not self._stale:
-            try:
-                async with asyncio.timeout(IDLE_S):
-                    return await self._queue.get()
-            except TimeoutError:
+    async def _something_to_do(self) -> bool:
+        """Wait for a command, and store the finished note when none comes; False once closed and nothing waits."""
+        loop = asyncio.get_running_loop()
+        self._idle_since = loop.time()
+        while not self._queue:
+            if self._closing:
+                return False
+            if self._idle is None and self.log.unstored_finished is not None and not self._stale:
+                self._idle = loop.call_later(IDLE_S, self._after_idle, loop)
+            self._arrived = loop.create_future()
+            await self._arrived
+            self._arrived = None
+            if not self._queue and not self._closing:
                 await self._store_finished()
-        return await self._queue.get()
+        return True
+
+    def _take(self) -> list[_Item[C, S]]:
+        """The next commands, at most MAX_BATCH."""
+        queue = self._queue
+        items = [queue.popleft() for _ in range(min(len(queue), MAX_BATCH))]
+        for _ in range(min(len(self._room), MAX_QUEUE - len(queue))):
+            room = self._room.popleft()
+            if not room.done():
+                room.set_result(None)
+        return items
+
+    def _wake(self) -> None:
+        if self._arrived is not None and not self._arrived.done():
+            self._arrived.set_result(None)
+
+    def _after_idle(self, loop: asyncio.AbstractEventLoop) -> None:
+        """One timer for many commits: what came in between only moves it on."""
+        self._idle = None
+        if self._arrived is None or (left := self._idle_since + IDLE_S - loop.time()) <= 0:
+            self._wake()
+        else:
+            self._idle = loop.call_later(left, self._after_idle, loop)
 
     def _check_open(self) -> None:
         if self.stopped is not None or self._closing or self._ended:
@@ -169,10 +192,12 @@ class Writer(Generic[S, C, E]):
         return WriterClosedError("the Coordinator is shutting down and recorded nothing of this: ask another, or later")
 
     def _refuse_waiting(self) -> None:
-        while not self._queue.empty():
-            item = self._queue.get_nowait()
-            if item is not None:
-                item.refuse(self._closed_error())
+        while self._queue:
+            self._queue.popleft().refuse(self._closed_error())
+        while self._room:  # they ask again and find it closed
+            room = self._room.popleft()
+            if not room.done():
+                room.set_result(None)
 
     # --- one batch ---
 
@@ -239,7 +264,9 @@ class Writer(Generic[S, C, E]):
 
     def _confirm(self, commit: Commit[S]) -> None:
         log = self.log
-        log.advance(frontier=commit.frontier, head=commit.head, time_ms=commit.time_ms, origin=self._origin)
+        log.advance(
+            frontier=commit.frontier, root=commit.root, head=commit.head, time_ms=commit.time_ms, origin=self._origin
+        )
         if commit.batch.finished is not None:
             log.finished_was_stored(commit.batch.finished.decode())
         self.state = commit.state
@@ -281,7 +308,10 @@ class Writer(Generic[S, C, E]):
                 ) from error
         if found.entries:
             log = self.log
-            log.advance(frontier=found.frontier, head=found.head, time_ms=found.time_ms, origin=self._origin)
+            log.advance(
+                frontier=found.frontier, root=found.frontier.root(), head=found.head, time_ms=found.time_ms,
+                origin=self._origin,
+            )  # fmt: skip
             text = Checkpoint(self._origin, log.size, log.root).text()
             raw = text.encode()
             log.set_finished(f"{text}\n{self._ledger.line(raw)}{self._epoch.line(raw)}")
