@@ -2,47 +2,32 @@
 
 import contextlib
 import hashlib
-import json
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
 
-from images.build import CONFIG_TYPE, INDEX_TYPE, MANIFEST_TYPE, REF_NAME, TAR_TYPE
-from images.config import Accounts, ImageConfig, parse_config, parse_group, parse_passwd
-from images.errors import (
-    DigestMismatchError,
-    ImageNotFoundError,
-    ImageTooLargeError,
-    LayoutError,
-    UnsupportedImageError,
+from images.build import REF_NAME
+from images.config import Accounts, ImageConfig
+from images.errors import DigestMismatchError, ImageNotFoundError, ImageTooLargeError, LayoutError
+from images.layers import LayerStream
+from images.model import (
+    MAX_JSON,
+    Descriptor,
+    Image,
+    check_digest,
+    config_of,
+    descriptor,
+    hex_of,
+    image_of,
+    is_index,
+    json_object,
+    objects,
+    select,
 )
-from images.layers import Descriptor, LayerStream, check_digest
 from images.reference import ImageReference, parse_reference
-from images.unpack import Budget, check_links, clean, entries, unpack_layer
-
-PLATFORM = "linux/amd64"  # SEV-SNP and TDX guests are x86-64 machines.
-_DOCKER = "application/vnd.docker."
-_INDEX_TYPES = {INDEX_TYPE, _DOCKER + "distribution.manifest.list.v2+json"}
-_MANIFEST_TYPES = {MANIFEST_TYPE, _DOCKER + "distribution.manifest.v2+json"}
-_CONFIG_TYPES = {CONFIG_TYPE, _DOCKER + "container.image.v1+json"}
-_PLAIN_TYPES = {TAR_TYPE, _DOCKER + "image.rootfs.diff.tar"}
-_GZIP_TYPES = {TAR_TYPE + "+gzip", _DOCKER + "image.rootfs.diff.tar.gzip"}
-_MAX_JSON = 4 << 20
-_MAX_LAYERS = 256
-_MAX_LAYER = 8 << 30
-_MAX_PASSWD = 1 << 20
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Image:
-    """One image for our platform. ``digest`` is the manifest's, ``diff_ids`` name the uncompressed layers."""
-
-    digest: str
-    config: ImageConfig
-    layers: tuple[Descriptor, ...]
-    diff_ids: tuple[str, ...]
+from images.scan import Scan, scan
+from images.unpack import Budget, check_links, unpack_layer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +48,7 @@ class OciLayout:
             LayoutError: it is no OCI layout of version 1.
         """
         self.path = path
-        marker = _json(_bounded(path / "oci-layout", _MAX_JSON), str(path / "oci-layout"))
+        marker = json_object(_bounded(path / "oci-layout", MAX_JSON), str(path / "oci-layout"))
         version = marker.get("imageLayoutVersion")
         if not isinstance(version, str) or not version.startswith("1."):
             raise LayoutError(f"{path}: imageLayoutVersion is {version!r}, wanted 1.x")
@@ -87,12 +72,14 @@ class OciLayout:
         Raises:
             ImageError: as `find`.
         """
-        document = self._document(digest)
-        if _is_index(document):
-            document = self._document(self._select(document, digest).digest)
-            if _is_index(document):
+        document, manifest = self._document(digest), digest
+        if is_index(document):
+            manifest = select(document, digest).digest
+            document = self._document(manifest)
+            if is_index(document):
                 raise LayoutError(f"image {digest}: its index names another index, wanted a manifest")
-        return self._image(document, digest)
+        config = self.read(config_of(document, digest))
+        return image_of(document, config, digest=digest, manifest_digest=manifest)
 
     def config(self, reference: str | ImageReference, *, accounts: bool = False) -> ImageConfig:
         """How to run the image; with *accounts*, its layers are read for ``/etc/passwd`` and ``/etc/group`` too.
@@ -103,7 +90,7 @@ class OciLayout:
         image = self.find(reference)
         return replace(image.config, accounts=self.accounts(image)) if accounts else image.config
 
-    def read(self, descriptor: Descriptor, limit: int = _MAX_JSON) -> bytes:
+    def read(self, descriptor: Descriptor, limit: int = MAX_JSON) -> bytes:
         """The bytes of a small blob, verified.
 
         Raises:
@@ -123,31 +110,15 @@ class OciLayout:
         Raises:
             ImageError: a layer is damaged or tampered with.
         """
-        found: dict[str, bytes] = {}
-        budget = Budget()
-        for layer, diff_id in zip(image.layers, image.diff_ids, strict=True):
-            here: dict[str, bytes] = {}
-            hidden: set[str] = set()
-            with self._open(layer, diff_id) as stream, entries(stream, budget) as tar:
-                for member in tar:
-                    budget.take(max(member.size, 0), f"layer entry {member.name!r}")
-                    path = "/".join(clean(member.name))
-                    tar.members = []  # type: ignore[attr-defined]  # tarfile remembers every header otherwise.
-                    hidden |= _hides(path)
-                    if path not in {"etc/passwd", "etc/group"}:
-                        continue
-                    here.pop(path, None)
-                    hidden.add(path)
-                    if (
-                        member.isreg()
-                        and member.size <= _MAX_PASSWD
-                        and (source := tar.extractfile(member)) is not None
-                    ):
-                        here[path] = source.read()
-            found = {path: raw for path, raw in found.items() if path not in hidden} | here
-        return Accounts(
-            users=parse_passwd(found.get("etc/passwd", b"")), groups=parse_group(found.get("etc/group", b""))
-        )
+        return self.scan(image).accounts
+
+    def scan(self, image: Image, *, verity: bool = False) -> Scan:
+        """Read all layers of *image* once: accounts, and with *verity* the root hash of each in tardev form.
+
+        Raises:
+            ImageError: a layer is damaged or tampered with.
+        """
+        return scan(image, lambda index: self._open(image.layers[index], image.diff_ids[index]), verity=verity)
 
     def unpack(self, image: Image, target: Path, *, budget: Budget | None = None) -> Unpacked:
         """Make *target* (which must not exist) the image's root file system, or leave nothing.
@@ -173,67 +144,27 @@ class OciLayout:
         return Unpacked(root=target, left_out=tuple(limits.left_out))
 
     def _by_name(self, wanted: ImageReference) -> str:
-        index = _json(_bounded(self.path / "index.json", _MAX_JSON), str(self.path / "index.json"))
+        index = json_object(_bounded(self.path / "index.json", MAX_JSON), str(self.path / "index.json"))
         names = {str(wanted), f"{wanted.name}:{wanted.tag or 'latest'}", wanted.tag or "latest"}
         found: set[str] = set()
-        for entry in _list(index, "manifests", str(self.path)):
+        for entry in objects(index, "manifests", str(self.path)):
             annotations = entry.get("annotations")
             name = annotations.get(REF_NAME) if isinstance(annotations, dict) else None
             if isinstance(name, str) and name in names:
-                found.add(_descriptor(entry, str(self.path)).digest)
+                found.add(descriptor(entry, str(self.path)).digest)
         if len(found) == 1:
             return found.pop()
         reason = "holds no image" if not found else f"holds {len(found)} different images"
         raise ImageNotFoundError(f"{self.path} {reason} {wanted}; a reference with digest says which is meant")
 
-    def _select(self, index: dict[str, object], digest: str) -> Descriptor:
-        seen: list[str] = []
-        for entry in _list(index, "manifests", digest):
-            platform = entry.get("platform")
-            if isinstance(platform, dict):
-                seen.append(f"{platform.get('os')}/{platform.get('architecture')}")
-                if seen[-1] == PLATFORM and entry.get("mediaType") in _MANIFEST_TYPES:
-                    return _descriptor(entry, digest)
-        raise UnsupportedImageError(f"image {digest} is for {', '.join(seen) or 'no platform'}; wanted {PLATFORM}")
-
-    def _image(self, manifest: dict[str, object], digest: str) -> Image:
-        where = f"image {digest}"
-        entry = manifest.get("config")
-        if not isinstance(entry, dict):
-            raise LayoutError(f"{where}: the manifest has no config")
-        descriptor = _descriptor(entry, where)
-        if descriptor.media_type not in _CONFIG_TYPES:
-            raise UnsupportedImageError(
-                f"{where}: its configuration is of type {descriptor.media_type!r}: no container image"
-            )
-        config, platform, diff_ids = parse_config(_json(self.read(descriptor), f"{where}: config"), f"{where}: config")
-        if platform != PLATFORM:
-            raise UnsupportedImageError(f"{where} is for {platform}; wanted {PLATFORM}")
-        layers = tuple(_descriptor(layer, where) for layer in _list(manifest, "layers", where))
-        if len(layers) != len(diff_ids) or len(layers) > _MAX_LAYERS:
-            raise LayoutError(
-                f"{where} has {len(layers)} layers, {len(diff_ids)} diff ids; wanted equal, at most {_MAX_LAYERS}"
-            )
-        for layer in layers:
-            if layer.media_type not in _PLAIN_TYPES | _GZIP_TYPES:
-                raise UnsupportedImageError(
-                    f"{where}: a layer is of type {layer.media_type!r}; plain and gzip tar are read"
-                )
-            if layer.size > _MAX_LAYER:
-                raise ImageTooLargeError(f"{where}: a layer has {layer.size} bytes, at most {_MAX_LAYER} are read")
-        return Image(digest=digest, config=config, layers=layers, diff_ids=diff_ids)
-
     def _document(self, digest: str) -> dict[str, object]:
-        data = _bounded(self._blob(digest), _MAX_JSON)
+        data = _bounded(self._blob(digest), MAX_JSON)
         if (seen := f"sha256:{hashlib.sha256(data).hexdigest()}") != digest:
             raise DigestMismatchError(f"{self.path}: the blob named {digest} has digest {seen}: fetch the image again")
-        return _json(data, f"image {digest}")
+        return json_object(data, f"image {digest}")
 
     def _blob(self, digest: str) -> Path:
-        algorithm, _, value = digest.partition(":")
-        if algorithm != "sha256" or len(value) != 64 or not set(value) <= set("0123456789abcdef"):
-            raise UnsupportedImageError(f"digest {digest!r}: wanted sha256: and 64 lower-case hexadecimal digits")
-        return self.path / "blobs" / algorithm / value
+        return self.path / "blobs" / "sha256" / hex_of(digest)
 
     @contextlib.contextmanager
     def _open(self, layer: Descriptor, diff_id: str) -> Iterator[LayerStream]:
@@ -242,9 +173,12 @@ class OciLayout:
         if not path.is_file():
             raise ImageNotFoundError(f"{self.path} lacks the layer {layer.digest}: fetch the image again")
         with path.open("rb") as file:
-            stream = LayerStream(file, layer, diff_id, compressed=layer.media_type in _GZIP_TYPES)
-            yield stream
-            stream.finish()
+            stream = LayerStream(file, layer, diff_id)
+            try:
+                yield stream
+                stream.finish()
+            finally:
+                stream.close()
 
 
 class ImageStore:
@@ -278,17 +212,6 @@ class ImageStore:
         return replace(image.config, accounts=layout.accounts(image)) if accounts else image.config
 
 
-def _hides(path: str) -> set[str]:
-    """Which account files of lower layers an entry at *path* hides."""
-    if path in {".wh.etc", ".wh..wh..opq", "etc/.wh..wh..opq"}:
-        return {"etc/passwd", "etc/group"}
-    return {path.replace(".wh.", "", 1)} if path in {"etc/.wh.passwd", "etc/.wh.group"} else set()
-
-
-def _is_index(document: dict[str, object]) -> bool:
-    return document.get("mediaType", INDEX_TYPE if "manifests" in document else MANIFEST_TYPE) in _INDEX_TYPES
-
-
 def _bounded(path: Path, limit: int) -> bytes:
     try:
         with path.open("rb") as file:
@@ -298,35 +221,3 @@ def _bounded(path: Path, limit: int) -> bytes:
     if len(data) > limit:
         raise ImageTooLargeError(f"{path} has more than {limit} bytes")
     return data
-
-
-def _json(data: bytes, where: str) -> dict[str, object]:
-    def once(pairs: list[tuple[str, object]]) -> dict[str, object]:
-        table = dict(pairs)
-        if len(table) != len(pairs):
-            raise LayoutError(f"{where}: a JSON object names a key twice")
-        return table
-
-    try:
-        document = json.loads(data, object_pairs_hook=once)
-    except (ValueError, RecursionError) as error:
-        raise LayoutError(f"{where}: no JSON: {error}") from error
-    if not isinstance(document, dict):
-        raise LayoutError(f"{where}: holds {type(document).__name__}, wanted a JSON object")
-    return cast("dict[str, object]", document)
-
-
-def _list(document: dict[str, object], name: str, where: str) -> list[dict[str, object]]:
-    value = document.get(name)
-    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
-        raise LayoutError(f"{where}: {name} is not a list of objects")
-    return cast("list[dict[str, object]]", value)
-
-
-def _descriptor(entry: dict[str, object], where: str) -> Descriptor:
-    media_type, digest, size = entry.get("mediaType"), entry.get("digest"), entry.get("size")
-    if not isinstance(media_type, str) or not isinstance(digest, str):
-        raise LayoutError(f"{where}: a descriptor lacks mediaType or digest")
-    if not isinstance(size, int) or isinstance(size, bool) or size < 0:
-        raise LayoutError(f"{where}: a descriptor's size is {size!r}, wanted a number of bytes")
-    return Descriptor(media_type=media_type, digest=digest, size=size)
