@@ -83,6 +83,26 @@ class SimulatedBesideRealError(IssueError):
     code = "simulated_beside_real"
 
 
+class FetchError(AttestationError):
+    """A vendor's service gave no usable answer.
+
+    Attributes:
+        status: HTTP status, None where nobody answered.
+        may_pass: whether trying again later can help.
+        retry_after_s: how long the service asked to wait.
+    """
+
+    code = "collateral_unreachable"
+
+    def __init__(
+        self, message: str, *, status: int | None = None, may_pass: bool = False, retry_after_s: float = 0.0
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.may_pass = may_pass
+        self.retry_after_s = retry_after_s
+
+
 class EndorsementsMissingError(IssueError):
     """The report is there, but the host gave no certificates to judge it by."""
 

@@ -4,8 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Protocol
 
+from attestation.collateral.endorse import Endorser
 from attestation.errors import NoSecureProcessorError, SimulatedBesideRealError
 from attestation.evidence import Evidence, Kind
+from attestation.sev_guest import SevGuestIssuer
 from attestation.simulated.socket import request_evidence
 from attestation.tsm import TsmIssuer
 
@@ -45,13 +47,21 @@ class SimulatedIssuer:
         return await request_evidence(self._path, report_data)
 
 
-def find_issuer(environ: Mapping[str, str], *, tsm_root: Path = TSM_ROOT, dev: Path = Path("/dev")) -> Issuer:
+def find_issuer(
+    environ: Mapping[str, str],
+    *,
+    tsm_root: Path = TSM_ROOT,
+    dev: Path = Path("/dev"),
+    endorser: Endorser | None = None,
+) -> Issuer:
     """The issuer of this guest.
 
     Args:
         environ: where ``CONTRAST_SIMULATED_PROCESSOR`` may name the socket of a simulated processor.
         tsm_root: the kernel's report directory in configfs.
         dev: where device nodes are.
+        endorser: completes evidence where the host gave no certificates; without one it goes out as it is, and whoever
+            judges it completes it.
 
     Raises:
         SimulatedBesideRealError: a simulated processor is named on real hardware.
@@ -67,12 +77,15 @@ def find_issuer(environ: Mapping[str, str], *, tsm_root: Path = TSM_ROOT, dev: P
                 f"this machine has a real secure processor ({real}) and {VARIABLE} names a simulated one; "
                 f"unset {VARIABLE}: simulated evidence is never used where real evidence exists"
             )
-        if not has_tsm:
-            raise NoSecureProcessorError(
-                f"{real} exists, but the kernel's report interface {tsm_root} does not: mount configfs "
-                "(`mount -t configfs none /sys/kernel/config`) on a kernel of 6.7 or later"
-            )
-        return TsmIssuer(tsm_root)
+        if has_tsm:
+            kind = Kind.TDX if dev / "tdx_guest" in devices else Kind.SNP
+            return TsmIssuer(tsm_root, kind=kind, endorser=endorser)
+        if real.name == "sev-guest":
+            return SevGuestIssuer(real, endorser=endorser)
+        raise NoSecureProcessorError(
+            f"{real} exists, but the kernel's report interface {tsm_root} does not: mount configfs "
+            "(`mount -t configfs none /sys/kernel/config`) on a kernel of 6.7 or later"
+        )
     if simulated:
         return SimulatedIssuer(Path(simulated))
     raise NoSecureProcessorError(

@@ -13,34 +13,52 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from attestation.errors import CertificateTableError, EndorsementsMissingError, EvidenceError, IssueError, ReportError
+from attestation.collateral.endorse import Endorser
+from attestation.errors import CertificateTableError, EvidenceError, IssueError, QuoteError, ReportError
 from attestation.evidence import Evidence, Kind
 from attestation.snp.report import SIGNING_KEY_VLEK, parse_report
 from attestation.snp.table import MAX_TABLE_SIZE, parse_certificate_table
+from attestation.tdx.quote import MAX_QUOTE, parse_quote, quote_size
 
 _ATTEMPTS: Final = 8
 _FIRST_PAUSE_S: Final = 0.05  # Doubled each time: about 6 s in all, while the firmware or another guest is busy.
-_MAX_QUOTE: Final = 32_768
 _BUSY: Final = frozenset((errno.EBUSY, errno.EAGAIN, errno.EINTR, errno.ETIMEDOUT))
 _PROVIDERS: Final = {"sev_guest": Kind.SNP, "tdx_guest": Kind.TDX}
-_NEEDED: Final = {"vek": "VCEK or VLEK", "intermediate": "ASK or ASVK", "root": "ARK"}
 
 
 class TsmIssuer:
-    """The secure processor behind *root*, normally ``/sys/kernel/config/tsm/report``."""
+    """The secure processor behind *root*, normally ``/sys/kernel/config/tsm/report``.
 
-    def __init__(self, root: Path, *, pause: Callable[[float], None] = time.sleep) -> None:
+    Args:
+        root: the kernel's report directory.
+        kind: what the processor is expected to be.
+        endorser: adds what the host did not give; without one the evidence stays as it is, and whoever judges it must
+            complete it.
+        pause: waits, in seconds; on a thread.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        kind: Kind = Kind.SNP,
+        endorser: Endorser | None = None,
+        pause: Callable[[float], None] = time.sleep,
+    ) -> None:
         self._root = root
+        self._kind = kind
+        self._endorser = endorser
         self._pause = pause
 
     @property
     def kind(self) -> Kind:
-        """SNP: the one kind of real evidence that this version issues."""
-        return Kind.SNP
+        """SNP or TDX."""
+        return self._kind
 
     async def issue(self, report_data: bytes) -> Evidence:
         """See :class:`attestation.issuer.Issuer`."""
-        return await asyncio.to_thread(self._issue, report_data)
+        evidence = await asyncio.to_thread(self._issue, report_data)
+        return evidence if self._endorser is None else await self._endorser.complete(evidence)
 
     def _issue(self, report_data: bytes) -> Evidence:
         pause = _FIRST_PAUSE_S
@@ -71,7 +89,7 @@ class TsmIssuer:
         try:
             before = _number(directory / "generation")
             _write(directory / "inblob", report_data)
-            report = _read(directory / "outblob", _MAX_QUOTE)
+            report = _read(directory / "outblob", MAX_QUOTE)
             try:
                 table = _read(directory / "auxblob", MAX_TABLE_SIZE)
             except FileNotFoundError:  # The kernel leaves the attribute out where the host gave nothing.
@@ -90,8 +108,21 @@ class _OverwrittenError(Exception):
 
 
 def _evidence(provider: str, report: bytes, table: bytes, report_data: bytes) -> Evidence:
-    if _PROVIDERS.get(provider) is not Kind.SNP:
-        raise IssueError(f"the secure processor is {provider[:32]!r}; this version issues evidence of sev_guest only")
+    match _PROVIDERS.get(provider):
+        case Kind.SNP:
+            return snp_evidence(report, table, report_data)
+        case Kind.TDX:
+            return tdx_evidence(report, report_data)
+        case _:
+            raise IssueError(f"the secure processor is {provider[:32]!r}, wanted {' or '.join(_PROVIDERS)}")
+
+
+def snp_evidence(report: bytes, table: bytes, report_data: bytes) -> Evidence:
+    """Evidence of a report and the certificate table that the host gave, which may be empty.
+
+    Raises:
+        IssueError: it is no report, no table, or about other bytes than those asked for.
+    """
     try:
         parsed = parse_report(report)
         certificates = (
@@ -99,16 +130,27 @@ def _evidence(provider: str, report: bytes, table: bytes, report_data: bytes) ->
         )
         if parsed.report_data != report_data:
             raise IssueError("the report is about other 64 bytes than those we asked for")
-        missing = [name for role, name in _NEEDED.items() if role not in certificates]
-        if missing:
-            raise EndorsementsMissingError(
-                f"the report came without {', '.join(missing)}: the host must provide the certificate table "
-                "(VCEK or VLEK and its chain, for example with `snphost import`). "
-                "A client of AMD's key service, which could fetch them here, comes with a later version"
-            )
         return Evidence.make(Kind.SNP, {"report": report, **certificates})
     except (ReportError, CertificateTableError, EvidenceError) as error:
         raise IssueError(f"the secure processor's answer is unusable: {error}") from None
+
+
+def tdx_evidence(raw: bytes, report_data: bytes) -> Evidence:
+    """Evidence of a quote; zero bytes behind it are the kernel's buffer, and no part of it.
+
+    Raises:
+        IssueError: it is no quote, or about other bytes than those asked for.
+    """
+    try:
+        size = quote_size(raw)
+        if any(raw[size:]):
+            raise IssueError("the quote has something else than zero bytes behind it")
+        quote = parse_quote(raw[:size])
+        if quote.report_data != report_data:
+            raise IssueError("the quote is about other 64 bytes than those we asked for")
+        return Evidence.make(Kind.TDX, {"quote": quote.raw})
+    except (QuoteError, EvidenceError) as error:
+        raise IssueError(f"the quoting service's answer is unusable: {error}") from None
 
 
 def _number(path: Path) -> int:

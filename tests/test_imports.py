@@ -72,6 +72,7 @@ SINGLE_PLACES: dict[str, set[str]] = {
     "rich": {"cli/"},
     "regopy": {"policy/evaluate.py"},
     "prometheus_client": {"coordinator/"},
+    "dcap_qvl": {"attestation/tdx/"},
 }
 """Library -> the only files or folders that may import it."""
 
@@ -150,14 +151,15 @@ def test_a_library_is_imported_in_its_single_place_only(library: str) -> None:
     assert not wrong
 
 
-def test_aiohttps_client_is_used_in_one_place_only() -> None:
+def test_aiohttps_client_is_used_in_its_two_places_only() -> None:
+    """One speaks to Coordinators and pins them, one to vendors and believes nothing: docs/adr/0011."""
     users = {
         str(path.relative_to(PROJECT))
         for package in ALLOWED
         for path in (PROJECT / package).rglob("*.py")
         if "ClientSession" in path.read_text("utf-8")
     }
-    assert users <= {"wire/client.py"}
+    assert users <= {"wire/client.py", "attestation/fetch.py"}
 
 
 def test_nothing_else_that_is_installed_claims_our_packages_names() -> None:

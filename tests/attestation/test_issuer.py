@@ -4,6 +4,7 @@ import asyncio
 import errno
 import io
 import shutil
+import ssl
 from collections.abc import Callable
 from pathlib import Path, PosixPath
 from typing import Any, ClassVar
@@ -19,11 +20,14 @@ from attestation.errors import (
 from attestation.evidence import Evidence, Kind
 from attestation.issuer import VARIABLE, SimulatedIssuer, find_issuer
 from attestation.judge import judge
+from attestation.sev_guest import SevGuestIssuer
 from attestation.simulated.socket import serve
 from attestation.snp.report import parse_report
 from attestation.tsm import TsmIssuer
 from tests.support.certificate_table import GUID_ARK, GUID_ASK, GUID_CRL, GUID_VCEK, table
+from tests.support.tdx_vectors import find_quote
 from tests.support.vendor import HOST_DATA, NOW, launch, reference_values, vendor_chain
+from tests.support.vendor_services import amd_only, endorsing, serving
 
 REPORT_DATA = b"\x52" * 64
 
@@ -154,20 +158,61 @@ async def test_a_report_that_somebody_overwrote_is_thrown_away(tsm: ConfigfsPath
         await tsm_issuer.issue(REPORT_DATA)
 
 
-async def test_missing_endorsements_are_named(tsm: ConfigfsPath) -> None:
+async def test_a_report_without_endorsements_goes_out_as_it_is(tsm: ConfigfsPath) -> None:
+    """Whoever judges it completes it: two hundred pods then make one question, not two hundred."""
     ConfigfsPath.aux = None
-    with pytest.raises(EndorsementsMissingError, match=r"VCEK or VLEK, ASK or ASVK, ARK: .* certificate table"):
-        await issuer(tsm)[0].issue(REPORT_DATA)
+    assert [role for role, _ in (await issuer(tsm)[0].issue(REPORT_DATA)).parts] == ["report"]
     ConfigfsPath.aux = table((GUID_VCEK, vendor_chain().chip.certificate))
-    with pytest.raises(EndorsementsMissingError, match="without ASK or ASVK, ARK:"):
-        await issuer(tsm)[0].issue(REPORT_DATA)
+    assert [role for role, _ in (await issuer(tsm)[0].issue(REPORT_DATA)).parts] == ["report", "vek"]
+
+
+async def test_who_has_an_endorser_completes_its_own_evidence(tsm: ConfigfsPath) -> None:
+    """A Coordinator's evidence must be whole: its verifiers may be offline."""
+    ConfigfsPath.aux = None
+    vendor = vendor_chain()
+    async with serving() as service, endorsing(amd_only, service) as endorser:
+        guest = TsmIssuer(tsm, endorser=endorser, pause=lambda _: None)
+        with pytest.raises(EndorsementsMissingError, match="no VCEK"):
+            await guest.issue(REPORT_DATA)
+        chip, tcb = vendor.chip.chip_id.hex(), vendor.chip.tcb
+        query = f"blSPL={tcb.bootloader:02}&teeSPL={tcb.tee:02}&snpSPL={tcb.snp:02}&ucodeSPL={tcb.microcode:02}"
+        service.add(f"/vcek/v1/Milan/{chip}?{query}", vendor.chip.certificate)
+        pem = "".join(ssl.DER_cert_to_PEM_cert(each) for each in (vendor.intermediate, vendor.root))
+        service.add("/vcek/v1/Milan/cert_chain", pem.encode())
+        service.add("/vcek/v1/Milan/crl", vendor.crl)
+    async with serving(service) as again, endorsing(amd_only, again) as endorser:
+        evidence = await TsmIssuer(tsm, endorser=endorser, pause=lambda _: None).issue(REPORT_DATA)
+    verdict = judge(
+        Evidence(Kind.SIMULATED, evidence.parts),
+        [reference_values(vendor)],
+        report_data=REPORT_DATA,
+        host_data={HOST_DATA},
+        now=NOW,
+    )
+    assert verdict.accepted, verdict.failures
+
+
+async def test_a_quote_comes_out_of_the_same_interface(tsm: ConfigfsPath, vectors: Path) -> None:
+    """Zero bytes of the kernel's buffer are no part of it; anything else behind it is refused."""
+    quote = find_quote(vectors, "go-tdx-guest-cf77a6e9")
+    ConfigfsPath.provider, ConfigfsPath.aux = b"tdx_guest\n", None
+    ConfigfsPath.answer = lambda _: quote.raw + bytes(3186)
+    guest = TsmIssuer(tsm, kind=Kind.TDX, pause=lambda _: None)
+    assert guest.kind is Kind.TDX
+    evidence = await guest.issue(quote.parsed.report_data)
+    assert evidence == Evidence.make(Kind.TDX, {"quote": quote.raw})
+    with pytest.raises(IssueError, match="other 64 bytes"):
+        await guest.issue(REPORT_DATA)
+    ConfigfsPath.answer = lambda _: quote.raw + b"\0x"
+    with pytest.raises(IssueError, match="behind it"):
+        await guest.issue(quote.parsed.report_data)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"provider": b"tdx_guest\n"}, "evidence of sev_guest only"),
-        ({"provider": b"\xff" * 60}, "evidence of sev_guest only"),
+        ({"provider": b"tdx_guest\n"}, "quoting service's answer is unusable"),
+        ({"provider": b"\xff" * 60}, "wanted sev_guest or tdx_guest"),
         ({"answer": lambda _: bytes(1184)}, "version 0"),
         ({"answer": lambda data: launch(vendor_chain()).report(data)[:-1]}, "1183 bytes"),
         ({"answer": lambda _: launch(vendor_chain()).report(b"\1" * 64)}, "other 64 bytes"),
@@ -199,6 +244,8 @@ def test_a_real_processor_goes_first(tmp_path: Path) -> None:
     found = find_issuer({}, tsm_root=root, dev=tmp_path)
     assert isinstance(found, TsmIssuer)
     assert found.kind is Kind.SNP
+    (tmp_path / "tdx_guest").touch()
+    assert find_issuer({}, tsm_root=root, dev=tmp_path).kind is Kind.TDX
 
 
 @pytest.mark.parametrize("real", ["report", "sev-guest", "tdx_guest"])
@@ -210,9 +257,16 @@ def test_a_simulated_processor_beside_a_real_one_is_refused(tmp_path: Path, real
 
 
 def test_a_processor_without_the_kernels_interface_says_what_to_mount(tmp_path: Path) -> None:
-    (tmp_path / "sev-guest").touch()
+    (tmp_path / "tdx_guest").touch()
     with pytest.raises(NoSecureProcessorError, match="mount configfs"):
         find_issuer({}, tsm_root=tmp_path / "report", dev=tmp_path)
+
+
+def test_an_older_kernels_device_serves_where_configfs_does_not(tmp_path: Path) -> None:
+    (tmp_path / "sev-guest").touch()
+    found = find_issuer({}, tsm_root=tmp_path / "report", dev=tmp_path)
+    assert isinstance(found, SevGuestIssuer)
+    assert found.kind is Kind.SNP
 
 
 @pytest.mark.parametrize("environ", [{}, {VARIABLE: ""}])

@@ -1,0 +1,1 @@
+"""What hardware's vendors publish: certificates, revocation lists, TCB information. Fetched, never trusted."""

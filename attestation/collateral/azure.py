@@ -1,0 +1,65 @@
+"""Azure's THIM service, which knows the VCEK of the machine that asks: its answer, read strictly. Fetches nothing."""
+
+import json
+from dataclasses import dataclass
+from typing import Any, Final
+
+from attestation.collateral.amd import parse_chain_answer, parse_pem_certificates
+from attestation.errors import CertificateError, CollateralError
+
+SERVICE: Final = "http://169.254.169.254/metadata/THIM/amd/certification"
+HEADERS: Final = {"Metadata": "true"}
+MAX_ANSWER: Final = 32_768
+_FIELDS: Final = frozenset({"vcekCert", "certificateChain", "tcbm", "cacheControl"})
+
+
+@dataclass(frozen=True, slots=True)
+class ThimAnswer:
+    """What the service says of its own machine.
+
+    Attributes:
+        vek, intermediate, root: certificates in DER.
+        reported_tcb: the eight bytes of REPORTED_TCB that the certificate is for, in the report's order.
+        keep_s: how long the service wants the answer kept; None where it does not say.
+    """
+
+    vek: bytes
+    intermediate: bytes
+    root: bytes
+    reported_tcb: bytes
+    keep_s: int | None
+
+
+def parse_thim(raw: bytes) -> ThimAnswer:
+    """Read an answer of ``/metadata/THIM/amd/certification``.
+
+    Raises:
+        CollateralError: another shape; unknown fields are passed over, as the service may grow.
+    """
+    fields = _fields(raw)
+    try:
+        (vek,) = parse_pem_certificates(fields["vcekCert"].encode())
+        intermediate, root = parse_chain_answer(fields["certificateChain"].encode())
+    except (CertificateError, ValueError) as error:
+        raise CollateralError(f"THIM's certificates cannot be read: {error}") from None
+    tcb, keep = fields["tcbm"], fields.get("cacheControl", "")
+    if len(tcb) != 16 or not all(digit in "0123456789abcdefABCDEF" for digit in tcb):
+        raise CollateralError("THIM's tcbm is not 16 hex digits")
+    if not (keep == "" or (keep.isascii() and keep.isdigit() and len(keep) <= 10)):
+        raise CollateralError("THIM's cacheControl is no number of seconds")
+    return ThimAnswer(vek, intermediate, root, bytes.fromhex(tcb)[::-1], int(keep) if keep else None)
+
+
+def _fields(raw: bytes) -> dict[str, str]:
+    if len(raw) > MAX_ANSWER:
+        raise CollateralError(f"THIM answered {len(raw)} bytes, wanted at most {MAX_ANSWER}")
+    try:
+        document: Any = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise CollateralError(f"THIM's answer is no JSON: {type(error).__name__}") from None
+    if not isinstance(document, dict) or not _FIELDS - {"cacheControl"} <= document.keys():
+        raise CollateralError(f"THIM's answer lacks a field, wanted {', '.join(sorted(_FIELDS))}")
+    fields = {name: document[name] for name in _FIELDS & document.keys()}
+    if not all(isinstance(value, str) for value in fields.values()):
+        raise CollateralError("a field of THIM's answer is no text")
+    return fields

@@ -1,0 +1,243 @@
+"""Completes evidence with what it takes to judge it: certificates, revocation lists, Intel's collateral.
+
+What came along is kept, with one exception: a revocation list that the vendor gives us under its own address replaces
+one that came with the evidence, because nothing in a list says whether it is for ASKs or for ASVKs.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Self
+
+from attestation.collateral import amd, azure, intel
+from attestation.collateral.supply import Supply
+from attestation.errors import (
+    CertificateError,
+    CollateralError,
+    EndorsementsMissingError,
+    EvidenceError,
+    FetchError,
+    QuoteError,
+    ReportError,
+)
+from attestation.evidence import Evidence, Kind
+from attestation.snp.endorsement import EndorsementKind, parse_endorsement
+from attestation.snp.products import GENOA, MILAN, PRODUCTS, TURIN, Product, parse_tcb, product_of
+from attestation.snp.report import SIGNING_KEY_VLEK, Report, parse_report
+from attestation.tdx.pck import Platform, parse_platform
+from attestation.tdx.quote import parse_quote
+
+OFF: Final = "off"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sources:
+    """Where collateral is fetched from; None asks nobody.
+
+    Attributes:
+        amd: AMD's key service, or a mirror of it.
+        intel: Intel's service, or a PCCS.
+        thim: Azure's service for the machine that asks; only of use in the guest itself.
+        proxy: HTTP proxy for all of them.
+        directory: where answers are kept; None keeps them in memory.
+    """
+
+    amd: str | None = amd.SERVICE
+    intel: str | None = intel.SERVICE
+    thim: str | None = None
+    proxy: str | None = None
+    directory: Path | None = None
+
+    @classmethod
+    def of(cls, environ: Mapping[str, str]) -> Self:
+        """As the environment says: addresses, ``off``, or nothing for the vendors' own.
+
+        ``CONTRAST_AMD_KDS``, ``CONTRAST_INTEL_PCCS``, ``CONTRAST_AZURE_THIM`` (``on`` for the usual address),
+        ``CONTRAST_COLLATERAL_PROXY``, ``CONTRAST_COLLATERAL_CACHE`` (a directory).
+        """
+        thim = environ.get("CONTRAST_AZURE_THIM", OFF)
+        directory = environ.get("CONTRAST_COLLATERAL_CACHE", "")
+        return cls(
+            amd=_address(environ.get("CONTRAST_AMD_KDS"), amd.SERVICE),
+            intel=_address(environ.get("CONTRAST_INTEL_PCCS"), intel.SERVICE),
+            thim=azure.SERVICE if thim == "on" else _address(thim, None),
+            proxy=environ.get("CONTRAST_COLLATERAL_PROXY") or None,
+            directory=Path(directory) if directory else None,
+        )
+
+
+class Endorser:
+    """Completes evidence from *sources* through *supply*."""
+
+    def __init__(self, supply: Supply, sources: Sources) -> None:
+        self._supply = supply
+        self._sources = sources
+
+    async def complete(self, evidence: Evidence) -> Evidence:
+        """*evidence* with every part that judging it needs.
+
+        A revocation list that nobody gives is left out: whether that is acceptable, the reference values say.
+
+        Raises:
+            EndorsementsMissingError: a certificate or collateral is missing and cannot be fetched.
+        """
+        match evidence.kind:
+            case Kind.SNP:
+                parts = await self._snp(evidence)
+            case Kind.TDX:
+                parts = await self._tdx(evidence)
+            case _:
+                return evidence
+        try:
+            return Evidence.make(evidence.kind, {**dict(evidence.parts), **parts})
+        except EvidenceError as error:
+            raise EndorsementsMissingError(f"what was fetched is no evidence: {error}") from None
+
+    async def _snp(self, evidence: Evidence) -> dict[str, bytes]:
+        try:
+            report = parse_report(evidence.part("report") or b"")
+        except ReportError:
+            return {}  # Not worth a request; the judge says what it is.
+        is_vlek = report.signing_key == SIGNING_KEY_VLEK
+        kind = EndorsementKind.VLEK if is_vlek else EndorsementKind.VCEK
+        found: dict[str, bytes] = {}
+        vek = evidence.part("vek")
+        if vek is None:
+            found = await self._thim(report)
+            if not found:
+                vek, product = await self._vcek(report, kind)
+                found["vek"] = vek
+            else:
+                product = _product_of(found["vek"], report)
+        else:
+            product = _product_of(vek, report)
+        if "root" not in found and (evidence.part("intermediate") is None or evidence.part("root") is None):
+            intermediate, root = await self._chain(product, kind)
+            found.update(intermediate=intermediate, root=root)
+        crl = await self._crl(product, kind)
+        if crl is not None:
+            found["crl"] = crl
+        return found
+
+    async def _thim(self, report: Report) -> dict[str, bytes]:
+        if self._sources.thim is None:
+            return {}
+        try:
+            answer = await self._supply.current(self._sources.thim, limit=azure.MAX_ANSWER, headers=azure.HEADERS)
+            said = azure.parse_thim(answer.body)
+        except (FetchError, CollateralError):
+            return {}  # AMD's own service is asked next, and says why if that fails, too.
+        if said.reported_tcb != report.reported_tcb:
+            return {}
+        return {"vek": said.vek, "intermediate": said.intermediate, "root": said.root}
+
+    async def _vcek(self, report: Report, kind: EndorsementKind) -> tuple[bytes, Product]:
+        service = self._sources.amd
+        if kind is EndorsementKind.VLEK:
+            raise EndorsementsMissingError(
+                "the report is signed by a VLEK, whose certificate only the host has: it must pass it in its table"
+            )
+        if not any(report.chip_id):
+            raise EndorsementsMissingError(
+                "the report has no chip id, so AMD cannot be asked for its certificate: the host must pass it, or stop "
+                "masking chip ids"
+            )
+        if service is None:
+            raise EndorsementsMissingError(
+                "no VCEK came with the report and CONTRAST_AMD_KDS is off: let the host pass the certificate table "
+                "(`snphost import`), or name a key service"
+            )
+        failure: FetchError | None = None
+        for product in _candidates(report):
+            address = amd.vcek_address(service, product, report.chip_id, parse_tcb(report.reported_tcb, product))
+            try:
+                document = await self._supply.lasting(address, limit=amd.MAX_CERTIFICATE)
+            except FetchError as error:
+                failure = error
+                if error.status != 404:
+                    break
+            else:
+                return document.body, product
+        raise EndorsementsMissingError(f"AMD's key service gave no VCEK for this chip and TCB: {failure}")
+
+    async def _chain(self, product: Product, kind: EndorsementKind) -> tuple[bytes, bytes]:
+        if self._sources.amd is None:
+            raise EndorsementsMissingError("no intermediate and root came with the report and CONTRAST_AMD_KDS is off")
+        address = amd.chain_address(self._sources.amd, product, kind)
+        try:
+            return amd.parse_chain_answer((await self._supply.lasting(address, limit=amd.MAX_CHAIN)).body)
+        except (FetchError, CertificateError) as error:
+            raise EndorsementsMissingError(f"AMD's key service gave no certificate chain: {error}") from None
+
+    async def _crl(self, product: Product, kind: EndorsementKind) -> bytes | None:
+        if self._sources.amd is None:
+            return None
+        try:
+            address = amd.crl_address(self._sources.amd, product, kind)
+            return (await self._supply.current(address, limit=amd.MAX_CRL)).body or None
+        except FetchError:
+            return None
+
+    async def _tdx(self, evidence: Evidence) -> dict[str, bytes]:
+        if evidence.part("collateral") is not None:
+            return {}
+        try:
+            platform = parse_platform(parse_quote(evidence.part("quote") or b"").certificates)
+        except (QuoteError, CertificateError):
+            return {}  # As above.
+        if self._sources.intel is None:
+            raise EndorsementsMissingError("no collateral came with the quote and CONTRAST_INTEL_PCCS is off")
+        try:
+            return {"collateral": await self._collateral(self._sources.intel, platform)}
+        except (FetchError, CollateralError) as error:
+            raise EndorsementsMissingError(f"Intel's service gave no collateral: {error}") from None
+
+    async def _collateral(self, service: str, platform: Platform) -> bytes:
+        get = self._supply.current
+        pck_crl = await get(
+            intel.pck_crl_address(service, platform.ca), limit=intel.MAX_ANSWER, note=intel.PCK_CRL_CHAIN
+        )
+        tcb_info = await get(
+            intel.tcb_info_address(service, platform.fmspc), limit=intel.MAX_ANSWER, note=intel.TCB_INFO_CHAIN
+        )
+        identity = await get(intel.identity_address(service), limit=intel.MAX_ANSWER, note=intel.IDENTITY_CHAIN)
+        root_crl = await get(intel.root_crl_address(service), limit=intel.MAX_ANSWER)
+        return intel.assemble(
+            pck_crl=(pck_crl.body, pck_crl.note),
+            tcb_info=(tcb_info.body, tcb_info.note),
+            identity=(identity.body, identity.note),
+            root_crl=root_crl.body,
+        )
+
+
+def is_complete(evidence: Evidence) -> bool:
+    """Whether every part is there that judging it may need; what the parts are worth is not asked."""
+    wanted = {
+        Kind.SNP: ("vek", "intermediate", "root", "crl"),
+        Kind.TDX: ("collateral",),
+    }.get(evidence.kind, ())
+    return all(evidence.part(role) is not None for role in wanted)
+
+
+def _candidates(report: Report) -> tuple[Product, ...]:
+    """The products that the report may be from: one, unless it is of version 2, which names none."""
+    if report.cpuid is not None:
+        product = product_of(report.cpuid[0], report.cpuid[1])
+        if product is None:
+            raise EndorsementsMissingError(
+                f"the processor of family {report.cpuid[0]:#x} and model {report.cpuid[1]:#x} is unknown here"
+            )
+        return (product,)
+    return (PRODUCTS[TURIN],) if not any(report.chip_id[8:]) else (PRODUCTS[MILAN], PRODUCTS[GENOA])
+
+
+def _product_of(vek: bytes, report: Report) -> Product:
+    try:
+        name = parse_endorsement(vek).product_name.partition("-")[0]
+    except CertificateError:
+        name = ""
+    return PRODUCTS.get(name) or _candidates(report)[0]
+
+
+def _address(text: str | None, usual: str | None) -> str | None:
+    return usual if not text else None if text == OFF else text
