@@ -82,18 +82,20 @@ async def serve(service: Service, server: Server) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    try:
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(service.run())
-            await service.ready.wait()
-            try:
-                await server.start()
-                await stop.wait()
-            finally:
-                await server.stop()
-                service.stop()
-    except* OSError as group:
-        raise group.exceptions[0] from None
+    refused: OSError | None = None
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(service.run())
+        await service.ready.wait()
+        try:
+            await server.start()
+            await stop.wait()
+        except OSError as error:  # Kept until the group has ended: what leaves a group is wrapped in another group.
+            refused = error
+        finally:
+            await server.stop()
+            service.stop()
+    if refused is not None:
+        raise refused
 
 
 def _clock_ms() -> int:
