@@ -71,10 +71,9 @@ def active_statement(epoch: Epoch, state: State, authority: Authority, finished:
     )
 
 
-def recovery_statement(epoch: Epoch, state: State, log: Log, blob: Blob, *, simulated: bool) -> Statement:
+def recovery_statement(epoch: Epoch, state: State, log: Log, blob: Blob, *, draft: str, simulated: bool) -> Statement:
     """After a restart: only the epoch's keys are this process's own; what came from storage is unverified."""
     current = state.current
-    draft = log.store.draft()
     return Statement(
         version=1,
         state="recovery",
@@ -89,7 +88,7 @@ def recovery_statement(epoch: Epoch, state: State, log: Log, blob: Blob, *, simu
             ledger_key=ledger_public_of(state).hex(),
             size=log.size,
             root=log.root.hex(),
-            draft="" if draft is None else draft.decode(),
+            draft=draft,
             generation=state.generation,
             checkpoint=log.finished,
             control_head=ControlHead(seq=state.control_head.seq, hash=state.control_head.body_hash.hex()),

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Final, assert_never
 
 from coordinator.commands import Command, CreateLedger, IssueCertificate, RecordRefusal, RecoverLedger, SetManifest
+from coordinator.errors import NeedsRecoveryError, NotInRecoveryError
 from coordinator.events import Event, decode_event, pack_event
 from coordinator.refusals import (
     CoordinatorExcludedError,
@@ -103,6 +104,13 @@ def _refuse(state: State, command: RecordRefusal, now_ms: int) -> Proposal[Event
 
 
 def _recover(state: State, command: RecoverLedger) -> Proposal[Event]:
+    mine = next((epoch for epoch in state.epochs if epoch.key == command.epoch.epoch_key), None)
+    if mine is not None:
+        if mine.closed_at is None:
+            return Proposal(events=())  # An append that was in doubt had taken effect: an epoch is opened once.
+        raise NotInRecoveryError(
+            "This Coordinator's epoch was closed by a later one.", action="Start this Coordinator again."
+        )
     if state.current is None or command.generation != state.generation:
         raise StalePreparationError(seen=f"generation {command.generation}", wanted=str(state.generation))
     if command.recovered.size > state.size:
@@ -120,13 +128,18 @@ class CoordinatorMachine:
 
     Args:
         judge: Judges an entry that this process did not write, and gives the state after it (``Rules.apply``).
+        writer: The epoch key that signs what is decided. Only an open epoch may write, but for the commits that open
+            it: a ledger with another entry of its would be one that nobody can open again.
     """
 
-    def __init__(self, judge: Callable[[State, Entry], State]) -> None:
+    def __init__(self, judge: Callable[[State, Entry], State], *, writer: bytes) -> None:
         self._judge = judge
+        self._writer = writer
 
     def decide(self, state: State, command: Command, now_ms: int) -> Proposal[Event]:
-        """See :func:`decide`."""
+        """See :func:`decide`. Raises NeedsRecoveryError while the writer's epoch is not open."""
+        if not isinstance(command, CreateLedger | RecoverLedger) and state.open_epoch(self._writer) is None:
+            raise NeedsRecoveryError
         return decide(state, command, now_ms)
 
     def pack(self, state: State, event: Event) -> tuple[str, bytes]:

@@ -12,19 +12,23 @@ from coordinator.state import EMPTY, State
 from ledger.checkpoint import Checkpoint, open_finished_by
 from ledger.entry import Entry, parse_entry
 from ledger.errors import LedgerContentError, LedgerEmptyError, LedgerError, NoteError
-from ledger.log import Log, open_log
+from ledger.log import Log, check_draft, open_log
 from ledger.note import VerifierKey
 from ledger.store import Store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opened:
-    """A ledger with its state. A seed only where there is no ledger yet: it is made here and nowhere else."""
+    """A ledger with its state. A seed only where there is no ledger yet: it is made here and nowhere else.
+
+    ``draft`` is the newest checkpoint as it was verified; empty where there is no ledger.
+    """
 
     log: Log
     state: State
     rules: Rules
     seed: Seed | None = field(repr=False)
+    draft: str = ""
 
 
 def open_ledger(store: Store, *, workers: int = 2) -> Opened:
@@ -62,7 +66,18 @@ def open_ledger(store: Store, *, workers: int = 2) -> Opened:
             raise RuleBrokenError(seq, "the head known at recovery is not one of this ledger", seen=root.hex())
     if log.finished is not None:
         check_finished(log.finished, state)
-    return Opened(log=log, state=state, rules=rules, seed=None)
+    return Opened(log=log, state=state, rules=rules, seed=None, draft=verified_draft(log))
+
+
+def verified_draft(log: Log) -> str:
+    """The draft checkpoint of *log*'s head, signed by the epoch that wrote the last entry.
+
+    Raises:
+        LedgerContentError: The storage has another one by now.
+    """
+    draft = log.store.draft()
+    check_draft(draft, log.position, log.root, log.entry(log.size - 1).body.signer)
+    return "" if draft is None else draft.decode()
 
 
 def check_finished(finished: str, state: State) -> Checkpoint:

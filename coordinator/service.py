@@ -122,17 +122,17 @@ class Service:
     def statement(self) -> bytes:
         """What this Coordinator says of itself now; the same bytes as long as nothing changes."""
         state, simulated = self.state, self._simulated
-        if self._kernel.seed is not None:
-            if state.current is None:
-                public = public_bytes(self._kernel.seed.ledger_key())
-                return statement_bytes(empty_statement(self._kernel.epoch, public, simulated=simulated))
+        epoch, seed, phase = self._kernel.epoch, self._kernel.seed, self.phase
+        if phase == "empty" and seed is not None:
+            return statement_bytes(empty_statement(epoch, public_bytes(seed.ledger_key()), simulated=simulated))
+        if phase == "active":
             return statement_bytes(
-                active_statement(
-                    self._kernel.epoch, state, self._kernel.authority(), self._kernel.finished(), simulated=simulated
-                )
+                active_statement(epoch, state, self._kernel.authority(), self._kernel.finished(), simulated=simulated)
             )
         return statement_bytes(
-            recovery_statement(self._kernel.epoch, state, self._kernel.ledger, self._kernel.blob, simulated=simulated)
+            recovery_statement(
+                epoch, state, self._kernel.ledger, self._kernel.blob, draft=self._kernel.draft, simulated=simulated
+            )
         )
 
     def manifests(self) -> ManifestsResponse:
@@ -220,6 +220,11 @@ class Service:
             state = self.state
             if self.phase == "active" or state.current is None:
                 raise NotInRecoveryError
+            self._kernel.demand_writable()
+            if self._kernel.seed is not None:
+                raise NotInRecoveryError(
+                    "This Coordinator's epoch was closed by a later one.", action="Start this Coordinator again."
+                )
             manifest = self._kernel.rules.manifest(state.current.manifest)
             seed = await self._kernel.in_thread(
                 partial(

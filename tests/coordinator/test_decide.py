@@ -7,6 +7,7 @@ import pytest
 from coordinator import events
 from coordinator.commands import CreateLedger, IssueCertificate, RecordRefusal, RecoverLedger, SetManifest
 from coordinator.decide import MAX_REFUSAL_CODES, REFUSAL_INTERVAL_MS, CoordinatorMachine, decide
+from coordinator.errors import NeedsRecoveryError, NotInRecoveryError
 from coordinator.refusals import (
     CoordinatorExcludedError,
     HeadMismatchError,
@@ -44,7 +45,7 @@ def machine() -> CoordinatorMachine:
     def no_judge(_state: State, entry: Entry) -> State:
         raise AssertionError(entry)
 
-    return CoordinatorMachine(no_judge)
+    return CoordinatorMachine(no_judge, writer=A)
 
 
 def record(state: State, proposal: Proposal[events.Event], *, now_ms: int = NOW, signer: bytes = A) -> State:
@@ -167,7 +168,7 @@ def test_a_recovery_from_a_head_beyond_the_ledger_is_refused() -> None:
     recovered = events.LedgerRecovered(
         epoch_key=B, share_owner=C, statement=C, size=4, root=C, signature=b"", closed_epochs=()
     )
-    command = RecoverLedger(generation=1, request_id=C, epoch=EPOCH, recovered=recovered)
+    command = RecoverLedger(generation=1, request_id=C, epoch=replace(EPOCH, epoch_key=B), recovered=recovered)
     with pytest.raises(HeadMismatchError):
         decide(started(), command, NOW)
 
@@ -178,3 +179,31 @@ def test_counts_and_control_head_follow_the_events() -> None:
     state = record(state, decide(state, issue(), NOW))
     assert (state.attestations, state.certificates, state.secrets) == (1, 1, 1)
     assert state.control_head.seq == 2
+
+
+def test_only_an_open_epoch_writes_and_an_epoch_is_opened_once() -> None:
+    """A closed epoch that signs, or one that is opened twice, makes the ledger one that no Coordinator opens again."""
+    state = started()
+    stranger = CoordinatorMachine(lambda state, _entry: state, writer=B)
+    for command in (issue(), RecordRefusal(event=REFUSED), SetManifest(writer=A, event=SECOND)):
+        assert machine().decide(state, command, NOW).events
+        with pytest.raises(NeedsRecoveryError):
+            stranger.decide(state, command, NOW)
+    recovered = recover_as(C, state)
+    assert machine().decide(recovered, recovery(C), NOW).events == ()
+    with pytest.raises(NeedsRecoveryError):
+        machine().decide(recovered, issue(), NOW)
+    with pytest.raises(NotInRecoveryError):
+        machine().decide(recovered, recovery(A), NOW)
+
+
+def recovery(key: bytes) -> RecoverLedger:
+    recovered = events.LedgerRecovered(
+        epoch_key=key, share_owner=C, statement=C, size=3, root=C, signature=b"", closed_epochs=()
+    )
+    epoch = replace(EPOCH, epoch_key=key)
+    return RecoverLedger(generation=1, request_id=B, epoch=epoch, recovered=recovered)
+
+
+def recover_as(key: bytes, state: State) -> State:
+    return record(state, decide(state, recovery(key), NOW), signer=key)
