@@ -128,7 +128,7 @@ class KataShim:
                 for kind in ("initContainers", "containers")
                 for container in self._plan.containers(kind)
             }
-            configs = {reference: self._images.config(reference) for reference in references}
+            configs = {reference: self._images.config(reference, accounts=True) for reference in references}
             try:
                 pod = expected_pod(workload, configs, resources=self._resources)
                 engine = PolicyEngine(self._plan.policy)

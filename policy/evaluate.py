@@ -1,9 +1,10 @@
 """Answers requests by a policy's own Rego, with the state that the guest agent would keep; explains what it denies.
 
-The interpreter is regopy (rego-cpp), whose limits stay in here. It cannot replace data once loaded, so the state goes
-with the input: the rules' ``data.pstate`` becomes ``input.pstate`` for it, and for it alone. Its regular expressions
-see texts as JSON writes them, so patterns are rewritten for it. Failed queries are reported by a flag, plain inputs
-mangle texts (so requests go in as JSON), and compiling is slow (so it happens once for each endpoint).
+The interpreter is regopy (rego-cpp), whose limits stay in here. Compiling is slow, and data once loaded cannot be
+replaced, so the rules, which all policies of one version share, are compiled once; state and expectations go with the
+input, for this interpreter alone. It is built once and never again: with a second bundle, it answers questions to the
+first one wrongly. Its regular expressions see texts as JSON writes them, so patterns are rewritten for it. Failed
+queries are reported by a flag, and plain inputs mangle texts (so requests go in as JSON).
 """
 
 import atexit
@@ -19,13 +20,16 @@ import regopy
 
 from policy.errors import PolicyTextError
 from policy.explain import explain
-from policy.reasons import Reason
+from policy.model import SANDBOX_KEY
+from policy.reasons import Reason, get
 from policy.rego import policy_data, split_policy
 from policy.text import escape
 
 _MODULE = "agent_policy"
+_NAME = "policy_data"
 _PULL_OPTION = "image_guest_pull="
-_PATTERN_KEYS = {"pattern", "env_patterns", "env_names", "copies"}
+_VARIABLES = "env_patterns"
+_PATTERN_KEYS = {"pattern", _VARIABLES, "copies"}
 _ESCAPED = re.compile(r'\\\\|"|[\x00-\x1f]')  # A backslash is two in a pattern.
 
 
@@ -66,7 +70,9 @@ class PolicyEngine:
             PolicyTextError: it is no policy of this program, or the interpreter cannot read it.
         """
         self._data = policy_data(text)
-        self._rules = _compiled(text)
+        self._expectations = _Expectations(self._data)
+        rules, _ = split_policy(text)
+        self._rules = _compiled(rules)
         self._state: dict[str, object] = {}
 
     @property
@@ -84,7 +90,8 @@ class PolicyEngine:
         Raises:
             PolicyTextError: the policy gives an answer that the agent would not understand.
         """
-        allowed, operations = self._rules.ask(endpoint, request, self._state)
+        expectations = self._expectations.for_request(request, self._state)
+        allowed, operations = self._rules.ask(endpoint, request, self._state, expectations)
         if not allowed:
             return Decision(allowed=False, reasons=explain(self._data, self._state, endpoint, request))
         for operation in operations:
@@ -102,35 +109,58 @@ class PolicyEngine:
         self._state[key] = operation["value"]
 
 
-class _Rules:
-    """A loaded policy without state; one question at a time, from any thread."""
+class _Expectations:
+    """``policy_data`` as JSON texts for the interpreter: the pod, what is shared, and each container by its key."""
 
-    def __init__(self, text: str) -> None:
-        rules, _ = split_policy(text)
-        data = json.dumps(_escaped_patterns(policy_data(text)), ensure_ascii=False, indent=1)
+    def __init__(self, data: Mapping[str, object]) -> None:
+        escaped = cast("dict[str, object]", _escaped_patterns(data))
+        containers = escaped["containers"]
+        self._containers = {
+            key: _json({key: value})[1:-1]
+            for key, value in (containers if isinstance(containers, dict) else {}).items()
+        }
+        self._shared = _json({"shared": escaped["shared"]})[1:-1]
+        self._pod = _json({"pod": escaped["pod"]})[1:-1]
+
+    def for_request(self, request: Mapping[str, object], state: Mapping[str, object]) -> str:
+        """All that the rules can look up for *request*: a container by these keys, what is shared for its creation."""
+        name = get(request, "OCI", "Annotations", "io.kubernetes.cri.container-name")
+        keys = (name, state.get(f"id:{request.get('container_id')}"), SANDBOX_KEY if "OCI" in request else None)
+        chosen = dict.fromkeys(key for key in keys if isinstance(key, str) and key in self._containers)
+        containers = f'"containers":{{{",".join(self._containers[key] for key in chosen)}}}'
+        return "{" + ",".join((self._pod, containers, *((self._shared,) if "OCI" in request else ()))) + "}"
+
+
+class _Rules:
+    """Loaded rules without state and expectations; one question at a time, from any thread."""
+
+    def __init__(self, rules: str) -> None:
         self._endpoints = frozenset(re.findall(r"^default ([A-Za-z]+) := false$", rules, re.MULTILINE))
-        self._bundles: dict[str, _Bundle] = {}
         self._lock = threading.Lock()
         self._interpreter = cast("_Interpreter", regopy.Interpreter())
+        text = f"{rules.replace('data.pstate', 'input.pstate')}\n{_NAME} := input.{_NAME}\n"
         try:
-            self._interpreter.add_module(
-                _MODULE, f"{rules.replace('data.pstate', 'input.pstate')}\npolicy_data := {data}\n"
+            self._interpreter.add_module(_MODULE, text)
+            self._bundle = self._interpreter.build(
+                f"v = data.{_MODULE}.{_NAME}", [f"{_MODULE}/{endpoint}" for endpoint in sorted(self._endpoints)]
             )
         except regopy.RegoError as error:
             raise PolicyTextError(f"the policy is no Rego: {error}") from error
+        if not self._bundle.ok():
+            raise PolicyTextError(f"the policy's rules cannot be compiled: {self._bundle}")
 
     def ask(
-        self, endpoint: str, request: Mapping[str, object], state: Mapping[str, object]
+        self, endpoint: str, request: Mapping[str, object], state: Mapping[str, object], expectations: str
     ) -> tuple[bool, Sequence[Mapping[str, object]]]:
         """Whether *request* is allowed in *state*, and how the state changes then."""
         if endpoint not in self._endpoints or not _readable(request):
             return False, ()
+        fields = {name: value for name, value in request.items() if name not in {"pstate", _NAME}}
+        term = _json({**fields, "pstate": state})
         with self._lock:
-            entrypoint = f"{_MODULE}/{endpoint}"
-            bundle = self._bundle(endpoint, entrypoint)
-            self._interpreter.set_input_term(json.dumps({**request, "pstate": state}, ensure_ascii=False))
+            self._interpreter.set_input_term(f'{term[:-1]},"{_NAME}":{expectations}}}')
             try:
-                output = self._interpreter.query_bundle_entrypoint(bundle, entrypoint)
+                output = self._interpreter.query_bundle_entrypoint(self._bundle, f"{_MODULE}/{endpoint}")
             except ValueError:  # Its answer was an error that it could not put into JSON.
                 return False, ()
             if not output.ok() or len(output) == 0:
@@ -144,32 +174,26 @@ class _Rules:
             case _:
                 raise PolicyTextError(f"the policy answers {endpoint} with {answer!r}, which no agent understands")
 
-    def _bundle(self, endpoint: str, entrypoint: str) -> _Bundle:
-        """The compiled rule of one endpoint: a bundle of all of them would be three times slower to ask."""
-        bundle = self._bundles.get(endpoint)
-        if bundle is None:
-            bundle = self._interpreter.build(f"v = data.{_MODULE}.{endpoint}", [entrypoint])
-            if not bundle.ok():
-                raise PolicyTextError(f"the policy's rule {endpoint} cannot be compiled: {bundle}")
-            self._bundles[endpoint] = bundle
-        return bundle
-
 
 @lru_cache(maxsize=32)
-def _compiled(text: str) -> _Rules:
-    """Replicas of a pod share what was compiled."""
-    return _Rules(text)
+def _compiled(rules: str) -> _Rules:
+    """Pods share what was compiled."""
+    return _Rules(rules)
 
 
 # The interpreters must go before the library that they belong to.
 atexit.register(_compiled.cache_clear)
 
 
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
 def _escaped_patterns(value: object, key: str = "") -> object:
     """The expectations, with patterns for texts in which quotes, backslashes and control characters are escaped."""
     match value:
         case dict():
-            return {name: _escaped_patterns(item, name) for name, item in value.items()}
+            return {name: _escaped_patterns(item, key if key == _VARIABLES else name) for name, item in value.items()}
         case list() if key == "env":  # Sorted by what it sees.
             return sorted(value, key=lambda text: json.dumps(text, ensure_ascii=False).encode())
         case list():

@@ -179,7 +179,7 @@ class _Create(VolumeChecks):
             self.text(f"{where}[{index}]", one, other, "command and args, else the image's")
 
     def env(self, seen: object, where: str) -> None:
-        patterns = [self.filled(pattern) for pattern in texts(self.want.get("env_patterns"))]
+        patterns = [self.filled(pattern) for pattern in texts(list(table(self.want.get("env_patterns")).values()))]
         if not isinstance(seen, list) or len(texts(seen)) != len(seen):
             self.findings.add(where, seen, "a list of NAME=value", "env")
             return

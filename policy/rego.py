@@ -29,7 +29,6 @@ from policy.text import Hole, escape
 
 _MARK = "\npolicy_data := "
 _MAX_LINE = 60_000  # The agent's parser stops at 65 536 bytes a line.
-_NEVER = "^="  # No variable has an empty name.
 _NAMED_CAPABILITIES = {DEFAULT_CAPABILITIES: "default", ALL_CAPABILITIES: "all", (): "none"}
 # Annotations that either are compared elsewhere or say nothing to the guest.
 _FREE_ANNOTATIONS = (
@@ -141,15 +140,15 @@ def _namespace(pod: Pod) -> str | dict[str, str]:
 def _container_data(container: Container) -> dict[str, object]:
     variables = {name: (value.literal, value) for name, value in container.env.items()}
     free = {name: value for name, (literal, value) in variables.items() if literal is None}
-    names = "|".join(escape(name) for name in sorted(free))
     return {
         "kind": container.kind.value,
         "after": {"flag": container.after.flag, "key": container.after.key, "passed": container.after.passed},
         "image": "pause" if container.image is None else container.image.required_digest,
         "args": [arg.data() for arg in container.args],
         "env": sorted(f"{name}={literal}" for name, (literal, _) in variables.items() if literal is not None),
-        "env_names": f"^({names})=" if free else _NEVER,
-        "env_patterns": [f"^{escape(name)}={value.pattern.removeprefix('^')}" for name, value in sorted(free.items())],
+        "env_patterns": {
+            name: f"^{escape(name)}={value.pattern.removeprefix('^')}" for name, value in sorted(free.items())
+        },
         "cwd": container.cwd,
         "uid": container.uid,
         "gid": container.gid,

@@ -286,17 +286,16 @@ escaped(pod, name) := replace(object.get(pod, name, "-"), ".", "[.]")
 
 # Exactly the expected variables: those with a known value (sorted in the expectations), and one for each pattern.
 env_ok(c, pod, env) if {
-	free := [e | some e in env; regex.match(c.env_names, e)]
-	count(free) == count(c.env_patterns)
-	every p in c.env_patterns { one_matches(p, pod, free) }
-	fixed := [e | some e in env; not regex.match(c.env_names, e)]
+	fixed := [e | some e in env; not c.env_patterns[split(e, "=")[0]]]
 	sort(fixed) == c.env
+	free := [e | some e in env; c.env_patterns[split(e, "=")[0]]]
+	count(free) == count(c.env_patterns)
+	names := {split(e, "=")[0] | some e in free}
+	count(names) == count(free)
+	every e in free { variable_ok(c, pod, e) }
 }
 
-one_matches(p, pod, list) if {
-	some e in list
-	regex.match(filled(p, pod), e)
-}
+variable_ok(c, pod, e) if regex.match(filled(c.env_patterns[split(e, "=")[0]], pod), e)
 
 capabilities_ok(c, seen) if {
 	wanted := policy_data.shared.capabilities[c.capabilities]
