@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import os
+import secrets
 import signal
 import sys
 import time
@@ -10,7 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import structlog
 
+from attestation.collateral.endorse import Endorser, Sources
+from attestation.collateral.shelf import Shelf
+from attestation.collateral.supply import Supply
 from attestation.errors import IssueError
+from attestation.fetch import Fetcher
 from attestation.issuer import find_issuer
 from coordinator import logs
 from coordinator.epoch import open_epoch, tls_context
@@ -21,8 +26,10 @@ from coordinator.rules import moment
 from coordinator.server import Server
 from coordinator.service import Service, World
 from coordinator.settings import Settings, SettingsError, read_settings
+from coordinator.witnessing import Witnessing, read_witness_policy
 from ledger.errors import LedgerError
 from ledger.lmdb_store import LmdbStore
+from wire.witnesses import WitnessClient
 
 EXIT_REFUSED, EXIT_USAGE, EXIT_IO = 1, 2, 4
 log = structlog.get_logger("coordinator")
@@ -41,9 +48,15 @@ def main() -> None:
 
 def run(settings: Settings) -> int:
     """Run until a signal; the exit code says why it ended."""
+    try:
+        policy = read_witness_policy(settings)
+    except SettingsError as error:
+        sys.stderr.write(f"contrast-coordinator: {error}\n")
+        return EXIT_USAGE
     os.umask(0o077)  # What this process writes is the ledger, and it is nobody else's to change.
     try:
-        issuer = find_issuer(os.environ)
+        fetcher, endorser = _collateral(Sources.of(os.environ))
+        issuer = find_issuer(os.environ, endorser=endorser)
         store = LmdbStore(settings.ledger, map_size=settings.map_size)
         began = time.monotonic()
         opened = open_ledger(store, workers=len(os.sched_getaffinity(0)))
@@ -62,11 +75,24 @@ def run(settings: Settings) -> int:
     epoch = open_epoch(moment(_clock_ms()))
     cores = len(os.sched_getaffinity(0))
     with ThreadPoolExecutor(max_workers=cores + 1, thread_name_prefix="prepare") as threads:
-        world = World(issuer=issuer, threads=threads, clock_ms=_clock_ms, monotonic_ms=_monotonic_ms, workers=cores)
-        service = Service(opened, epoch, settings, world, metrics)
+        world = World(
+            issuer=issuer,
+            threads=threads,
+            clock_ms=_clock_ms,
+            monotonic_ms=_monotonic_ms,
+            workers=cores,
+            endorser=endorser,
+        )
+        witnessing = Witnessing(
+            policy=policy,
+            client=WitnessClient(timeout_s=min(5.0, settings.witness_timeout_s)),
+            strict=settings.strict,
+            patience_s=settings.witness_timeout_s,
+        )
+        service = Service(opened, epoch, settings, world, metrics, witnessing=witnessing)
         server = Server(service, settings, metrics, tls_context(epoch))
         try:
-            asyncio.run(serve(service, server))
+            asyncio.run(serve(service, server, fetcher))
         except OSError as error:
             log.error("cannot_listen", detail=str(error))  # noqa: TRY400 - as above.
             return EXIT_IO
@@ -76,14 +102,14 @@ def run(settings: Settings) -> int:
     return 0
 
 
-async def serve(service: Service, server: Server) -> None:
+async def serve(service: Service, server: Server, fetcher: Fetcher) -> None:
     """Serve until SIGTERM or SIGINT, then finish what is in work."""
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     refused: OSError | None = None
-    async with asyncio.TaskGroup() as tasks:
+    async with fetcher, asyncio.TaskGroup() as tasks:
         tasks.create_task(service.run())
         await service.ready.wait()
         try:
@@ -96,6 +122,13 @@ async def serve(service: Service, server: Server) -> None:
             service.stop()
     if refused is not None:
         raise refused
+
+
+def _collateral(sources: Sources) -> tuple[Fetcher, Endorser]:
+    """What asks vendors for collateral, and where it is kept; it asks nobody before it is needed."""
+    fetcher = Fetcher(chance=secrets.SystemRandom().random, proxy=sources.proxy)
+    supply = Supply(fetcher, Shelf(sources.directory), clock_ms=_clock_ms, monotonic_s=time.monotonic)
+    return fetcher, Endorser(supply, sources)
 
 
 def _clock_ms() -> int:

@@ -44,6 +44,10 @@ _NAMES_A_CHIP = {13, 26}
 _CODES = {number: code for code, numbers in _REFUSAL_OF_CHECK.items() for number in numbers}
 
 
+# The checks that fail where certificates (9) or collateral (12) are missing, and the last, which only sums up.
+_FETCHED = frozenset({9, 12, 27})
+
+
 class FailedCheckError(EvidenceRefusedError):
     """A numbered check of the verdict failed."""
 
@@ -224,6 +228,23 @@ def prepare(
         blobs=(*(data for _, data in asked.evidence.parts), verdict_json, leaf_der),
     )
     return Prepared(command=command, leaf=leaf_der)
+
+
+def demand_worth(asked: Asked, authority: Authority, *, now: dt.datetime) -> None:
+    """Refuse evidence for which nobody need be asked: one that fails for more than what it came without.
+
+    Raises:
+        EvidenceRefusedError: A check of the evidence's own bytes failed.
+    """
+    verdict = judge(
+        asked.evidence,
+        authority.manifest.reference_values,
+        report_data=asked.report_data,
+        host_data=authority.grants.keys(),
+        now=now,
+    )
+    if any(check.number not in _FETCHED for check in verdict.failures):
+        raise refused(verdict)
 
 
 def refused(verdict: Verdict) -> EvidenceRefusedError:

@@ -20,7 +20,7 @@ from coordinator.errors import NeedsManifestError, NeedsRecoveryError
 from coordinator.events import Event
 from coordinator.keys import Seed, public_bytes
 from coordinator.metrics import Metrics
-from coordinator.opening import Opened, verified_draft
+from coordinator.opening import Opened
 from coordinator.rules import moment
 from coordinator.state import State
 from ledger.checkpoint import origin_of
@@ -62,8 +62,6 @@ class Kernel:
         self.ledger = opened.log
         self.rules = opened.rules
         self.seed: Seed | None = opened.seed
-        self.draft = opened.draft
-        """The newest draft checkpoint as the replay verified it; for a Coordinator in recovery."""
         self.epoch = epoch
         self.world = world
         self.metrics = metrics
@@ -71,8 +69,6 @@ class Kernel:
         self._replayed = opened.state
         self._authority: Authority | None = None
         self._writer: CoordinatorWriter | None = None
-        self._writing: asyncio.Task[None] | None = None
-        self._stopped: LedgerError | None = None
 
     @property
     def state(self) -> State:
@@ -81,17 +77,15 @@ class Kernel:
 
     @property
     def phase(self) -> Phase:
-        """``empty`` before the first manifest, ``active`` with the seed and an epoch on record, else ``recovery``."""
-        state = self.state
-        if state.current is None:
+        """``empty`` before the first manifest, ``recovery`` without a seed, else ``active``."""
+        if self.state.current is None:
             return "empty"
-        # The seed is here a moment before the recovery is recorded; until then nothing may be said or signed with it.
-        return "recovery" if self.seed is None or state.open_epoch(self.epoch.public) is None else "active"
+        return "recovery" if self.seed is None else "active"
 
     @property
     def stopped(self) -> LedgerError | None:
         """Why nothing can be written any more, if that is so."""
-        return self._stopped if self._writer is None else self._writer.stopped
+        return None if self._writer is None else self._writer.stopped
 
     def authority(self) -> Authority:
         """What the manifest in force allows; built when it is first asked for after a change.
@@ -129,7 +123,7 @@ class Kernel:
         key = seed.ledger_key()
         writer = Writer(
             self.ledger,
-            CoordinatorMachine(self.rules.apply, writer=self.epoch.public),
+            CoordinatorMachine(self.rules.apply),
             self._replayed,
             epoch=self.epoch.signing,
             ledger=key,
@@ -137,21 +131,13 @@ class Kernel:
             origin=origin_of(public_bytes(key)),
         )
         self.seed, self._writer = seed, writer
-        self._writing = tasks.create_task(writer.run())
+        tasks.create_task(writer.run())
         return writer
 
     async def drop_writer(self, writer: CoordinatorWriter) -> None:
-        """Forget the seed and *writer*: the recovery that they were for has failed. A fork stays found."""
-        self.seed = self._authority = None
-        before = self._replayed.size
+        """Forget the seed and *writer*: the recovery that they were for has failed."""
+        self.seed = self._writer = None
         await writer.close()
-        if self._writing is not None:
-            await asyncio.wait([self._writing])
-        # What it read after a lost race was judged and is part of the log now.
-        self._replayed, self._stopped = writer.state, writer.stopped
-        self._writer = self._writing = None
-        if self.ledger.size != before:
-            self.draft = verified_draft(self.ledger)
 
     async def close(self) -> None:
         """Finish what is queued, store the finished checkpoint, forget the keys as far as Python can."""

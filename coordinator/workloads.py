@@ -2,11 +2,13 @@
 
 import asyncio
 import secrets
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 
 import structlog
 
+from attestation.collateral.endorse import is_complete
 from attestation.judge import ChainCache
 from coordinator.admission import CHALLENGE_LIFE_MS, Challenges, PolicyRates, RefusalCounter
 from coordinator.answers import Issued, Recent, certificate_answer, check_known, find_issued, note_text
@@ -14,10 +16,11 @@ from coordinator.authority import Authority
 from coordinator.commands import RecordRefusal
 from coordinator.errors import CoordinatorError
 from coordinator.events import AttestationRefused
-from coordinator.issuing import Asked, granted, prepare, read_request, refusal_code, refusal_sample
+from coordinator.issuing import Asked, demand_worth, granted, prepare, read_request, refusal_code, refusal_sample
 from coordinator.kernel import Kernel
 from coordinator.refusals import StalePreparationError
 from coordinator.settings import Settings
+from coordinator.witnessing import Witnesses
 from ledger.errors import LedgerError
 from wire.messages import CertificateRequest, CertificateResponse, ChallengeResponse, Head
 
@@ -31,10 +34,12 @@ class Workloads:
     Args:
         kernel: Ledger, state, keys.
         settings: Limits, and the life of leaves.
+        witnesses: In strict mode they come between recording and answering.
     """
 
-    def __init__(self, kernel: Kernel, settings: Settings) -> None:
+    def __init__(self, kernel: Kernel, settings: Settings, witnesses: Witnesses) -> None:
         self._kernel = kernel
+        self._witnesses = witnesses
         self._life = timedelta(days=settings.leaf_days)
         self._challenges = Challenges(bytes(kernel.epoch.mac_key))
         self._rates = PolicyRates(burst=settings.limits.policy_burst, refill_per_s=settings.limits.policy_refill_per_s)
@@ -101,14 +106,19 @@ class Workloads:
         issued = self._recorded(asked, authority)
         if issued is not None:
             self._kernel.metrics.repeated.inc()
-            return self._answer(issued, authority, asked, self._kernel.finished(), message.known_head)
+            # The event after the certificate may release its secret; both must be covered.
+            finished = await self._witnesses.cover(min(issued.entry.body.seq + 2, self._kernel.ledger.size))
+            return self._answer(issued, authority, asked, finished, message.known_head)
+        await self._witnesses.demand_quorum()
         self._challenges.check(asked.nonce, now_ms=self._kernel.world.monotonic_ms())
         done = self._in_flight[asked.request_id] = asyncio.Event()
         try:
-            issued, authority, finished = await self._issue(asked)
+            issued, authority, finished, size = await self._issue(asked)
         finally:
             del self._in_flight[asked.request_id]
             done.set()
+        if self._witnesses.strict:
+            finished = await self._witnesses.cover(size)
         return self._answer(issued, authority, asked, finished, message.known_head)
 
     def _recorded(self, asked: Asked, authority: Authority) -> Issued | None:
@@ -116,14 +126,15 @@ class Workloads:
         entry = self._kernel.ledger.find_request(asked.request_id) if seq is None else self._kernel.ledger.entry(seq)
         return None if entry is None else find_issued(self._kernel.ledger, entry, asked, authority)
 
-    async def _issue(self, asked: Asked) -> tuple[Issued, Authority, str]:
-        """A new certificate, the authority that it was issued under, and the note that covers it."""
+    async def _issue(self, asked: Asked) -> tuple[Issued, Authority, str, int]:
+        """A new certificate, the authority that it was issued under, the note that covers it, and the size it needs."""
         again = False
         while True:
             authority = self._kernel.authority()
             grant = granted(asked, authority)
             self._rates.take(grant.policy, now_ms=self._kernel.world.monotonic_ms())
             try:
+                asked = await self._completed(asked, authority)
                 prepared = await self._kernel.crew.do(
                     partial(
                         prepare,
@@ -153,7 +164,21 @@ class Workloads:
             self._kernel.metrics.issued.inc()
             if grant.secret_id is not None:
                 self._kernel.metrics.secrets.inc()
-            return Issued(prepared.leaf, second, grant.policy), authority, committed.finished
+            return (
+                Issued(prepared.leaf, second, grant.policy),
+                authority,
+                committed.finished,
+                committed.entries[-1].body.seq + 1,
+            )
+
+    async def _completed(self, asked: Asked, authority: Authority) -> Asked:
+        """*asked* with what its evidence lacks: vendors are asked last, for evidence that nothing cheaper refuses."""
+        world = self._kernel.world
+        if world.endorser is None:
+            return asked
+        if not is_complete(asked.evidence):
+            await self._kernel.crew.do(partial(demand_worth, asked, authority, now=self._kernel.now()))
+        return replace(asked, evidence=await world.endorser.complete(asked.evidence))
 
     def _answer(
         self, issued: Issued, authority: Authority, asked: Asked, finished: str, known: Head | None

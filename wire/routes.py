@@ -97,6 +97,7 @@ PROBLEM_STATUS: Final[dict[str, int]] = {
     "needs_recovery": 503,
     "shutting_down": 503,
     "store_failed": 503,
+    "witnesses_unavailable": 503,
     "ledger_full": 507,
 }
 COMMON_PROBLEMS: Final = ("not_found", "method_not_allowed", "busy", "internal", "ledger_damaged", "shutting_down")
@@ -269,6 +270,8 @@ CERTIFICATE = Route(
         "unknown_policy",
         "head_mismatch",
         "rate_limited",
+        "witnesses_unavailable",
+        "endorsements_missing",
     ),
 )
 

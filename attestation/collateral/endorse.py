@@ -211,9 +211,12 @@ class Endorser:
 
 
 def is_complete(evidence: Evidence) -> bool:
-    """Whether every part is there that judging it may need; what the parts are worth is not asked."""
+    """Whether certificates and collateral are there, so that nothing about one chip must be asked for.
+
+    A revocation list may still be wanted: it is one for all chips of a product.
+    """
     wanted = {
-        Kind.SNP: ("vek", "intermediate", "root", "crl"),
+        Kind.SNP: ("vek", "intermediate", "root"),
         Kind.TDX: ("collateral",),
     }.get(evidence.kind, ())
     return all(evidence.part(role) is not None for role in wanted)
