@@ -20,7 +20,7 @@ from coordinator.errors import NeedsManifestError, NeedsRecoveryError
 from coordinator.events import Event
 from coordinator.keys import Seed, public_bytes
 from coordinator.metrics import Metrics
-from coordinator.opening import Opened
+from coordinator.opening import Opened, verified_draft
 from coordinator.rules import moment
 from coordinator.state import State
 from ledger.checkpoint import origin_of
@@ -62,6 +62,8 @@ class Kernel:
         self.ledger = opened.log
         self.rules = opened.rules
         self.seed: Seed | None = opened.seed
+        self.draft = opened.draft
+        """The newest draft checkpoint as the replay verified it; for a Coordinator in recovery."""
         self.epoch = epoch
         self.world = world
         self.metrics = metrics
@@ -69,6 +71,8 @@ class Kernel:
         self._replayed = opened.state
         self._authority: Authority | None = None
         self._writer: CoordinatorWriter | None = None
+        self._writing: asyncio.Task[None] | None = None
+        self._stopped: LedgerError | None = None
 
     @property
     def state(self) -> State:
@@ -77,15 +81,17 @@ class Kernel:
 
     @property
     def phase(self) -> Phase:
-        """``empty`` before the first manifest, ``recovery`` without a seed, else ``active``."""
-        if self.state.current is None:
+        """``empty`` before the first manifest, ``active`` with the seed and an epoch on record, else ``recovery``."""
+        state = self.state
+        if state.current is None:
             return "empty"
-        return "recovery" if self.seed is None else "active"
+        # The seed is here a moment before the recovery is recorded; until then nothing may be said or signed with it.
+        return "recovery" if self.seed is None or state.open_epoch(self.epoch.public) is None else "active"
 
     @property
     def stopped(self) -> LedgerError | None:
         """Why nothing can be written any more, if that is so."""
-        return None if self._writer is None else self._writer.stopped
+        return self._stopped if self._writer is None else self._writer.stopped
 
     def authority(self) -> Authority:
         """What the manifest in force allows; built when it is first asked for after a change.
@@ -123,7 +129,7 @@ class Kernel:
         key = seed.ledger_key()
         writer = Writer(
             self.ledger,
-            CoordinatorMachine(self.rules.apply),
+            CoordinatorMachine(self.rules.apply, writer=self.epoch.public),
             self._replayed,
             epoch=self.epoch.signing,
             ledger=key,
@@ -131,13 +137,21 @@ class Kernel:
             origin=origin_of(public_bytes(key)),
         )
         self.seed, self._writer = seed, writer
-        tasks.create_task(writer.run())
+        self._writing = tasks.create_task(writer.run())
         return writer
 
     async def drop_writer(self, writer: CoordinatorWriter) -> None:
-        """Forget the seed and *writer*: the recovery that they were for has failed."""
-        self.seed = self._writer = None
+        """Forget the seed and *writer*: the recovery that they were for has failed. A fork stays found."""
+        self.seed = self._authority = None
+        before = self._replayed.size
         await writer.close()
+        if self._writing is not None:
+            await asyncio.wait([self._writing])
+        # What it read after a lost race was judged and is part of the log now.
+        self._replayed, self._stopped = writer.state, writer.stopped
+        self._writer = self._writing = None
+        if self.ledger.size != before:
+            self.draft = verified_draft(self.ledger)
 
     async def close(self) -> None:
         """Finish what is queued, store the finished checkpoint, forget the keys as far as Python can."""
