@@ -242,12 +242,13 @@ class LmdbStore:
             cursor = txn.cursor()
             if not cursor.set_key(_KEY.pack(start)):
                 return []
-            found = list(islice(cursor.iternext(), end - start))
-        # Keys of eight bytes in ascending order: if the last one is right, none is missing. If not, cut at the gap.
-        if found[-1][0] != _KEY.pack(start + len(found) - 1):
+            found = list(islice(cursor.iternext(keys=False), end - start))
+            # Keys of eight bytes in ascending order: if the last one is right, none is missing. If not, cut at the gap.
+            if cursor.key() == _KEY.pack(start + len(found) - 1):
+                return found
+            cursor.set_key(_KEY.pack(start))
             expected = (_KEY.pack(position) for position in range(start, end))
-            return [value for (key, value), wanted in zip(found, expected, strict=False) if key == wanted]
-        return [value for _, value in found]
+            return [value for (key, value), wanted in zip(cursor.iternext(), expected, strict=False) if key == wanted]
 
     def _entries_one_by_one(self, start: int, end: int) -> list[bytes]:
         """The slow way, to name the first record that cannot be read."""

@@ -77,6 +77,17 @@ class Frontier:
         self._size = size
         return completed
 
+    def graft(self, level: int, node: bytes) -> None:
+        """Add the 2^*level* leaves under *node*, whose hashes were computed elsewhere. Raises ValueError unaligned."""
+        if self._size & ((1 << level) - 1):
+            raise ValueError(f"a subtree of 2^{level} leaves cannot begin at {self._size}")
+        rest = self._size >> level
+        while rest & 1:
+            node = node_hash(self._peaks.pop(), node)
+            rest >>= 1
+        self._peaks.append(node)
+        self._size += 1 << level
+
     def root(self) -> bytes:
         """The root of the tree as it is now."""
         return root_of_peaks(self._peaks)

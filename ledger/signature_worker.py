@@ -6,7 +6,8 @@ Has no key, no file and no network; ends when its input does.
 import sys
 from typing import BinaryIO
 
-from ledger.signatures import ANSWER, COUNT, JOB_BYTES, NONE_BAD, READY, first_bad
+from ledger.helper import READY
+from ledger.signatures import ANSWER, COUNT, JOB_BYTES, NONE_BAD, first_bad
 
 
 def serve(given: BinaryIO, answers: BinaryIO) -> None:

@@ -6,21 +6,17 @@ work, and answers with the first bad one. What a dead helper leaves undone is do
 the time it takes.
 """
 
-import os
-import select
 import struct
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Final, Self, TypeAlias
 
 from ledger.entry import signature_holds
+from ledger.helper import HelperProcess
 
 Job: TypeAlias = tuple[bytes, bytes, bytes]  # signer, signature, SHA-256(body)
 WORTH_A_HELPER: Final = 4096  # signatures: a third of a second, about what starting a process costs
-READY: Final = b"r"
 COUNT: Final = struct.Struct(">I")
 ANSWER: Final = struct.Struct(">I")
 NONE_BAD: Final = 2**32 - 1
@@ -95,70 +91,20 @@ def first_bad(jobs: Sequence[Job], start: int, end: int) -> int | None:
     return None
 
 
-class _Helper:
-    """One helper process (ledger/signature_worker.py). Dead helpers say that they are not ready."""
+class _Helper(HelperProcess):
+    """A process of ledger/signature_worker.py."""
 
     def __init__(self) -> None:
-        # The child finds this package where we found it, whatever its working directory.
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path or "." for path in sys.path)}
-        self._is_ready = False
-        self._process: subprocess.Popen[bytes] | None
-        try:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "ledger.signature_worker"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,  # its death is seen, and mended, here
-                env=environment,
-                start_new_session=True,  # an interrupt from the keyboard is for us
-            )
-        except OSError:  # no process to be had: everything is done here
-            self._process = None
-
-    def ready(self) -> bool:
-        """True once the process has started up and while it lives; never waits."""
-        process = self._process
-        if process is None or process.poll() is not None or process.stdout is None:
-            return False
-        if not self._is_ready and select.select([process.stdout], [], [], 0)[0]:
-            self._is_ready = os.read(process.stdout.fileno(), 1) == READY
-        return self._is_ready
+        super().__init__("ledger.signature_worker")
 
     def give(self, jobs: Sequence[Job]) -> bool:
         """Hand over *jobs*; False if the process has died."""
-        assert self._process is not None  # noqa: S101 - ready() was true
-        assert self._process.stdin is not None  # noqa: S101
         raw = b"".join(part for job in jobs for part in job)
         if len(raw) != len(jobs) * JOB_BYTES:
             return False  # no record has fields of other lengths, and the helper could not tell them apart
-        try:
-            self._process.stdin.write(COUNT.pack(len(jobs)) + raw)
-            self._process.stdin.flush()
-        except OSError:
-            self.stop()
-            return False
-        return True
+        return self.write(COUNT.pack(len(jobs)) + raw)
 
     def answer(self) -> int | None:
         """What the process found; None if it died before it could say."""
-        if self._process is None or self._process.stdout is None:
-            return None
-        raw = self._process.stdout.read(ANSWER.size)
-        if len(raw) != ANSWER.size:
-            self.stop()
-            return None
-        return int(ANSWER.unpack(raw)[0])
-
-    def stop(self) -> None:
-        """End the process."""
-        process, self._process = self._process, None
-        if process is None:
-            return
-        process.kill()
-        for pipe in (process.stdin, process.stdout):
-            if pipe is not None:
-                try:
-                    pipe.close()
-                except OSError:  # what was not written has no reader any more
-                    continue
-        process.wait()
+        raw = self.read(ANSWER.size)
+        return None if raw is None else int(ANSWER.unpack(raw)[0])

@@ -6,15 +6,17 @@ The layout is ``checkpoint``, ``tile/<L>/<N>[.p/<W>]``, ``tile/entries/<N>[.p/<W
 
 import os
 from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Final, Protocol
 
 from ledger.checkpoint import read_checkpoint
 from ledger.entry import MAX_ENTRY_BYTES, parse_entry
 from ledger.errors import LedgerContentError, LedgerEmptyError, LedgerError, NoteError, ProofError
-from ledger.log import Log
+from ledger.log import Log, stored_chunks
+from ledger.merkle import node_position
 from ledger.note import MAX_NOTE_BYTES
-from ledger.store import MAX_BLOB_BYTES
+from ledger.store import MAX_BLOB_BYTES, Store
 from ledger.tiles import TILE_WIDTH, Tile, bundles_of, decode_bundle, tiles_of, width_at
 
 _MAX_BUNDLE: Final = TILE_WIDTH * (MAX_ENTRY_BYTES + 2)
@@ -144,6 +146,41 @@ class StoreSource:
     def blob(self, digest: bytes) -> bytes | None:
         """A blob as stored."""
         return self._log.store.blob(digest)
+
+
+class StoredSource:
+    """A store as a source at its newest finished checkpoint, without opening it as a ledger first.
+
+    Nothing is in memory to compare with: what it gives is as good as what ledger/verify.py makes of it.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def checkpoint(self) -> bytes:
+        """The newest finished note that was stored."""
+        raw = self._store.finished()
+        if raw is None:
+            raise LedgerEmptyError("the ledger has no finished checkpoint yet")
+        return raw
+
+    def entries(self, start: int, end: int) -> Iterator[bytes]:
+        """Raw entries as stored."""
+        return chain.from_iterable(stored_chunks(self._store, start, end))
+
+    def entry(self, seq: int) -> bytes:
+        """One raw entry as stored."""
+        return next(self.entries(seq, seq + 1))
+
+    def tile(self, level: int, index: int, width: int) -> bytes:
+        """A hash tile from the stored nodes."""
+        first = index * TILE_WIDTH
+        with self._store.reader() as read:
+            return b"".join(read(node_position(8 * level, at)) for at in range(first, first + width))
+
+    def blob(self, digest: bytes) -> bytes | None:
+        """A blob as stored."""
+        return self._store.blob(digest)
 
 
 def write_export(log: Log, directory: Path, *, wanted: Callable[[str], bool] = lambda _: False) -> bytes:

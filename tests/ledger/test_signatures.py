@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from ledger.errors import LedgerContentError
+from ledger.helper import READY
 from ledger.lmdb_store import LmdbStore
 from ledger.log import open_log
 from ledger.signature_worker import serve
-from ledger.signatures import ANSWER, COUNT, NONE_BAD, READY, WORTH_A_HELPER, Job, Signatures
+from ledger.signatures import ANSWER, COUNT, NONE_BAD, WORTH_A_HELPER, Job, Signatures
 from tests.support.ledgers import chain, store_of
 
 JOBS: list[Job] = [(entry.body.signer, entry.signature, entry.body_hash) for entry in chain(300)]
