@@ -44,8 +44,19 @@ class Accounts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class VerityLayer:
+    """One layer in tardev form: the name by which the snapshotter knows it, and its dm-verity root hash, both hex."""
+
+    name: str
+    root_hash: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ImageConfig:
-    """How to run an image. ``accounts`` is None when nobody has read the layers."""
+    """How to run an image.
+
+    ``accounts`` is None when nobody has read the layers, ``layers`` when nobody asked for their root hashes.
+    """
 
     entrypoint: tuple[str, ...] = ()
     cmd: tuple[str, ...] = ()
@@ -54,6 +65,7 @@ class ImageConfig:
     working_dir: str = ""
     volumes: tuple[str, ...] = ()
     accounts: Accounts | None = None
+    layers: tuple[VerityLayer, ...] | None = None
 
 
 def parse_config(document: Mapping[str, object], where: str) -> tuple[ImageConfig, str, tuple[str, ...]]:

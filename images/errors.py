@@ -47,3 +47,39 @@ class UnsafeLayerError(ImageError):
     """A layer entry that tries to leave the root file system, or to write through a link that does."""
 
     code = "image_unsafe_layer"
+
+
+class RegistryError(ImageError):
+    """A registry, mirror or token server that does not answer as the specifications say."""
+
+    code = "registry_failed"
+
+
+class RegistryUnreachableError(RegistryError):
+    """Nobody answered, or not in time, or not over a connection that is trusted."""
+
+    code = "registry_unreachable"
+
+
+class RegistryDeniedError(RegistryError):
+    """The registry wants other credentials than those it got, or any at all."""
+
+    code = "registry_denied"
+
+
+class CredentialsError(ImageError):
+    """Docker's configuration, or a credential helper that it names, cannot be used."""
+
+    code = "registry_credentials"
+
+
+class CacheError(ImageError):
+    """The cache directory is not private to this user, or cannot be used."""
+
+    code = "image_cache"
+
+
+class LockError(ImageError):
+    """The lock file is malformed, or contradicts what was found."""
+
+    code = "images_lock"

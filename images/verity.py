@@ -5,7 +5,10 @@ hashes, the salt before each block; equal to ``veritysetup format --no-superbloc
 """
 
 import hashlib
+from collections.abc import Sequence
 from typing import Final
+
+from images.config import VerityLayer
 
 BLOCK: Final = 4096
 SALT: Final = bytes(32)  # As the tardev snapshotter uses it.
@@ -84,3 +87,16 @@ class VerityHasher:
         one = self._salted.copy()
         one.update(b"".join(hashes).ljust(BLOCK, b"\0"))
         self._levels[level].append(one.digest())
+
+
+def tardev_layers(diff_ids: Sequence[str], roots: Sequence[bytes]) -> tuple[VerityLayer, ...]:
+    """The layers as the tardev snapshotter names them, lowest first: by SHA-256 of the chain id's text.
+
+    The chain id is the image specification's: of the lowest layer its diff id, above it the digest of both.
+    """
+    found: list[VerityLayer] = []
+    chain = ""
+    for diff_id, root in zip(diff_ids, roots, strict=True):
+        chain = f"sha256:{hashlib.sha256(f'{chain} {diff_id}'.encode()).hexdigest()}" if chain else diff_id
+        found.append(VerityLayer(name=hashlib.sha256(chain.encode()).hexdigest(), root_hash=root.hex()))
+    return tuple(found)

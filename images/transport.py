@@ -1,0 +1,241 @@
+"""The HTTP client for registries: TLS, proxies, redirects, bounded answers; knows nothing of images and of passwords.
+
+Plain HTTP is spoken only with hosts that were named for it. A redirect to another host carries no credentials there.
+"""
+
+import ssl
+import urllib.request
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+import aiohttp
+from yarl import URL
+
+from images.errors import ImageTooLargeError, RegistryError, RegistryUnreachableError
+
+TRY_AGAIN: Final = frozenset({408, 429, 500, 502, 503, 504})
+_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+_MAX_REDIRECTS: Final = 5
+MAX_PAUSE_S: Final = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mirror:
+    """Ask *host* (below *prefix*, if any) before *registry* itself."""
+
+    registry: str
+    host: str
+    prefix: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegistrySettings:
+    """How registries are reached.
+
+    Attributes:
+        mirrors: asked first, in this order.
+        ca_file: PEM certificates that are trusted beside the system's.
+        insecure: hosts (with port) that are spoken to without TLS.
+        tries: how often one request is made before it is given up.
+        pause_s: the first pause between two tries; it doubles.
+        connect_s: how long a connection may take.
+        idle_s: how long an answer may pause.
+    """
+
+    mirrors: tuple[Mirror, ...] = ()
+    ca_file: Path | None = None
+    insecure: frozenset[str] = frozenset()
+    tries: int = 4
+    pause_s: float = 0.5
+    connect_s: float = 10.0
+    idle_s: float = 30.0
+
+
+class TransientError(Exception):
+    """Worth another try: why, and after how many seconds the other side wants it."""
+
+    def __init__(self, why: str, pause_s: float = 0.0) -> None:
+        super().__init__(why)
+        self.pause_s = pause_s
+
+
+class Transport:
+    """Sends requests; an async context manager."""
+
+    def __init__(self, settings: RegistrySettings, environ: Mapping[str, str]) -> None:
+        """*environ* is where proxies are named.
+
+        Raises:
+            RegistryError: the file of CA certificates cannot be used.
+        """
+        self._settings = settings
+        self._proxies = _proxies(environ)
+        self._tls = _tls(settings.ca_file)
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        """Make the connection pool."""
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(ssl=self._tls, limit=16, limit_per_host=8),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,  # Digests are over the bytes as stored.
+            headers={"User-Agent": "contrast", "Accept-Encoding": "identity"},
+            trust_env=False,  # It would read ~/.netrc as well; proxies are looked up here.
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close all connections."""
+        if self._session is not None:
+            await self._session.close()
+
+    def address(self, host: str) -> URL:
+        """The base address of *host*: TLS unless it was named as insecure."""
+        return URL(f"{'http' if host in self._settings.insecure else 'https'}://{host}")
+
+    def allowed(self, url: URL) -> bool:
+        """Whether this address may be spoken to."""
+        if url.scheme == "https":
+            return True
+        return url.scheme == "http" and bool({f"{url.host}:{url.port}", url.host} & self._settings.insecure)
+
+    @asynccontextmanager
+    async def follow(
+        self, url: URL, headers: Mapping[str, str], seconds: float
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Send a GET and follow redirects, without credentials where they lead elsewhere."""
+        here, sent = url, dict(headers)
+        for _ in range(_MAX_REDIRECTS + 1):
+            async with self.request("GET", here, sent, seconds=seconds) as response:
+                if response.status not in _REDIRECTS:
+                    yield response
+                    return
+                target = _target(here, response.headers.get("Location", ""))
+            if target is None or not self.allowed(target):
+                raise RegistryError(
+                    f"{url.host} redirects from {here.host} to {shown(str(target and target.with_query(None)))}; "
+                    "wanted an address with https"
+                )
+            if origin(target) != origin(here):
+                sent.pop("Authorization", None)
+            here = target
+        raise RegistryError(f"{url.host} redirects more than {_MAX_REDIRECTS} times, the last time to {here.host}")
+
+    @asynccontextmanager
+    async def request(
+        self,
+        method: str,
+        url: URL,
+        headers: Mapping[str, str],
+        *,
+        seconds: float,
+        form: Mapping[str, str] | None = None,
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Send one request; the answer may have any status.
+
+        Raises:
+            TransientError: nobody answered, or not in time.
+            RegistryError: nobody will.
+        """
+        if self._session is None:
+            raise AssertionError("the client is an async context manager: enter it first")
+        settings = self._settings
+        timeout = aiohttp.ClientTimeout(total=seconds, sock_connect=settings.connect_s, sock_read=settings.idle_s)
+        proxy, proxy_auth = self._proxy(url)
+        try:
+            async with self._session.request(
+                method, url, headers=headers, data=form, allow_redirects=False, timeout=timeout, proxy=proxy,
+                proxy_auth=proxy_auth,
+            ) as response:  # fmt: skip
+                yield response
+        except aiohttp.ClientConnectorCertificateError as error:
+            raise RegistryUnreachableError(
+                f"{url.host}: its certificate is not trusted ({shown(str(error.certificate_error))}); "
+                "name the CA that signed it with --registry-ca FILE"
+            ) from error
+        except aiohttp.ClientSSLError as error:
+            raise RegistryUnreachableError(
+                f"{url.host}:{url.port}: no TLS ({shown(str(error))}); if this registry speaks plain HTTP "
+                f"and the network is yours, name it with --insecure-registry {url.host}:{url.port}"
+            ) from error
+        except aiohttp.InvalidURL as error:
+            raise RegistryError(f"{url.host}: an address that cannot be used: {shown(str(error))}") from error
+        except TimeoutError as error:
+            raise TransientError(f"{url.host} did not answer in time") from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise TransientError(f"{url.host}: {shown(str(error) or type(error).__name__)}") from error
+
+    def _proxy(self, url: URL) -> tuple[URL | None, aiohttp.BasicAuth | None]:
+        found = self._proxies.get(url.scheme)
+        if found is None or urllib.request.proxy_bypass_environment(f"{url.host}:{url.port}", self._proxies):  # type: ignore[attr-defined]
+            return None, None
+        proxy = URL(found)
+        auth = aiohttp.BasicAuth(proxy.user, proxy.password or "") if proxy.user else None
+        return proxy.with_user(None), auth
+
+
+async def bounded(response: aiohttp.ClientResponse, limit: int, where: str) -> bytes:
+    """The body of *response*.
+
+    Raises:
+        ImageTooLargeError: it has more than *limit* bytes.
+    """
+    pieces: list[bytes] = []
+    size = 0
+    async for piece in response.content.iter_any():
+        size += len(piece)
+        if size > limit:
+            raise ImageTooLargeError(f"{where} has more than {limit} bytes")
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+def _target(here: URL, location: str) -> URL | None:
+    try:
+        target = here.join(URL(location)) if location else None
+    except ValueError:
+        return None
+    return target if target is not None and target.host else None
+
+
+def origin(url: URL) -> tuple[str, str | None, int | None]:
+    """Scheme, host and port: who gets credentials."""
+    return url.scheme, url.host, url.port
+
+
+def retry_after(response: aiohttp.ClientResponse) -> float:
+    """How many seconds the other side asks to wait, within reason; 0 if it does not."""
+    said = response.headers.get("Retry-After", "")
+    return min(float(said), MAX_PAUSE_S) if said.isascii() and said.isdigit() and len(said) < 9 else 0.0
+
+
+def shown(text: str) -> str:
+    """A stranger's text, short and without anything that could steer a terminal."""
+    return "".join(char if char.isprintable() else "?" for char in text[:200])
+
+
+def _tls(ca_file: Path | None) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if ca_file is not None:
+        try:
+            context.load_verify_locations(cafile=ca_file)
+        except (OSError, ssl.SSLError) as error:
+            raise RegistryError(f"{ca_file}: no PEM file with CA certificates ({error})") from error
+    return context
+
+
+def _proxies(environ: Mapping[str, str]) -> dict[str, str]:
+    """The proxies of the environment by scheme, and ``no``; a lower-case name wins, as everywhere."""
+    found: dict[str, str] = {}
+    for scheme in ("http", "https", "no"):
+        lower, upper = environ.get(f"{scheme}_proxy"), environ.get(f"{scheme.upper()}_PROXY")
+        if value := upper if lower is None else lower:
+            found[scheme] = value if scheme == "no" or "://" in value else f"http://{value}"
+    return found
