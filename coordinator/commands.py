@@ -72,4 +72,9 @@ class RecoverLedger:
     blobs: tuple[bytes, ...] = field(repr=False, default=())
 
 
-Command: TypeAlias = CreateLedger | SetManifest | IssueCertificate | RecordRefusal | RecoverLedger
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeepNote:
+    """The finished note has more signature lines: the writer stores it when it is idle. Records nothing."""
+
+
+Command: TypeAlias = CreateLedger | SetManifest | IssueCertificate | RecordRefusal | RecoverLedger | KeepNote

@@ -4,7 +4,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final, assert_never
 
-from coordinator.commands import Command, CreateLedger, IssueCertificate, RecordRefusal, RecoverLedger, SetManifest
+from coordinator.commands import (
+    Command,
+    CreateLedger,
+    IssueCertificate,
+    KeepNote,
+    RecordRefusal,
+    RecoverLedger,
+    SetManifest,
+)
 from coordinator.errors import NeedsRecoveryError, NotInRecoveryError
 from coordinator.events import Event, decode_event, pack_event
 from coordinator.refusals import (
@@ -44,6 +52,8 @@ def decide(state: State, command: Command, now_ms: int) -> Proposal[Event]:
             return _refuse(state, command, now_ms)
         case RecoverLedger():
             return _recover(state, command)
+        case KeepNote():
+            return Proposal(events=())
         case _:
             assert_never(command)
 

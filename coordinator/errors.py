@@ -138,6 +138,14 @@ class ShuttingDownError(CoordinatorError):
     action = "Try again; another Coordinator or the next start answers."
 
 
+class WitnessesUnavailableError(CoordinatorError):
+    """No quorum of witnesses has cosigned the checkpoint that covers what was recorded: nothing leaves until then."""
+
+    code, status = "witnesses_unavailable", HTTPStatus.SERVICE_UNAVAILABLE
+    title = "The witnesses have not cosigned"
+    action = "Try the same request again: what was recorded is answered once a quorum of witnesses can be reached."
+
+
 class NotAShareOwnerError(CoordinatorError):
     """A recovery is signed by nobody whom the manifest in force names as seed share owner."""
 

@@ -24,6 +24,7 @@ from coordinator.opening import Opened, verified_draft
 from coordinator.rules import moment
 from coordinator.state import State
 from ledger.checkpoint import origin_of
+from ledger.codec import MAX_INT
 from ledger.errors import LedgerError, StoreError
 from ledger.writer import Committed, Writer
 
@@ -68,6 +69,8 @@ class Kernel:
         self.world = world
         self.metrics = metrics
         self.crew = Crew(world.threads, size=world.workers)
+        self.grown: Callable[[], None] = _nobody  # told after each commit
+        self._signed_ms = 0
         self._replayed = opened.state
         self._authority: Authority | None = None
         self._writer: CoordinatorWriter | None = None
@@ -133,7 +136,7 @@ class Kernel:
             self._replayed,
             epoch=self.epoch.signing,
             ledger=key,
-            clock_ms=self.world.clock_ms,
+            clock_ms=self.clock_ms,
             origin=origin_of(public_bytes(key)),
         )
         self.seed, self._writer = seed, writer
@@ -173,6 +176,7 @@ class Kernel:
             log.error("store_failed", code=error.code, detail=str(error))  # noqa: TRY400 - the cause is in the text.
             raise
         self.metrics.size.set(committed.size)
+        self.grown()
         return committed
 
     async def in_thread(self, work: Callable[[], _T]) -> _T:
@@ -193,9 +197,18 @@ class Kernel:
             raise StoreError(f"the store has lost blob {digest.hex()}: restore the ledger from an export")
         return data
 
+    def clock_ms(self) -> int:
+        """The host's clock, Unix milliseconds, but never before a moment that a quorum of witnesses has signed."""
+        return max(self.world.clock_ms(), self._signed_ms)
+
+    def saw_time(self, unix_s: int | None) -> None:
+        """A quorum of witnesses vouches that it is *unix_s* (seconds) at least; None where nobody's clock counts."""
+        if unix_s is not None and unix_s * 1000 < MAX_INT:
+            self._signed_ms = max(self._signed_ms, unix_s * 1000)
+
     def now_ms(self) -> int:
         """Unix time in milliseconds, never before the newest record."""
-        return max(self.world.clock_ms(), self.state.time_ms)
+        return max(self.clock_ms(), self.state.time_ms)
 
     def now(self) -> datetime:
         """The same as an aware datetime."""
@@ -206,3 +219,7 @@ class Kernel:
         self.metrics.set_state(self.phase)
         self.metrics.size.set(self.ledger.size)
         self.metrics.generation.set(self.state.generation)
+
+
+def _nobody() -> None:
+    """Is told nothing."""

@@ -28,6 +28,16 @@ class Metrics:
         self.secrets = Counter(f"{prefix}_secrets_released", "Workload secrets released.", registry=self.registry)
         self.size = Gauge(f"{prefix}_ledger_entries", "Entries in the ledger.", registry=self.registry)
         self.generation = Gauge(f"{prefix}_manifest_generation", "Manifests set so far.", registry=self.registry)
+        self.witnessed = Gauge(
+            f"{prefix}_ledger_witnessed_entries",
+            "Entries that a quorum of witnesses has cosigned.",
+            registry=self.registry,
+        )
+        self.rollbacks = Counter(
+            f"{prefix}_witness_ahead",
+            "Times a witness knew a longer ledger: rolled back or forked.",
+            registry=self.registry,
+        )
         self.in_work = Gauge(f"{prefix}_requests_in_work", "Requests in work.", registry=self.registry)
         self.state = Gauge(f"{prefix}_state", "1 for the state that holds.", ("state",), registry=self.registry)
         self.set_state("empty")

@@ -21,6 +21,7 @@ from coordinator.refusals import StalePreparationError
 from coordinator.setting import Offered, prepare_first, prepare_update, read_offer
 from coordinator.settings import Settings
 from coordinator.state import State
+from coordinator.witnessing import Witnesses, Witnessing
 from coordinator.workloads import Workloads
 from ledger.errors import LedgerError
 from ledger.log import Log
@@ -51,11 +52,23 @@ class Service:
         settings: Limits and the life of leaves.
         world: Clocks, threads, secure processor.
         metrics: Where to count.
+        witnessing: Whom to ask for cosignatures; nobody by default.
     """
 
-    def __init__(self, opened: Opened, epoch: Epoch, settings: Settings, world: World, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        opened: Opened,
+        epoch: Epoch,
+        settings: Settings,
+        world: World,
+        metrics: Metrics,
+        *,
+        witnessing: Witnessing | None = None,
+    ) -> None:
         self._kernel = Kernel(opened, epoch, world, metrics)
-        self.workloads = Workloads(self._kernel, settings)
+        self.witnesses = Witnesses(self._kernel, witnessing or Witnessing())
+        self._kernel.grown = self.witnesses.grown
+        self.workloads = Workloads(self._kernel, settings, self.witnesses)
         self.ready = asyncio.Event()
         """Set once commands can be taken."""
         self._simulated = world.issuer.kind is Kind.SIMULATED
@@ -95,15 +108,19 @@ class Service:
 
     async def run(self) -> None:
         """Write, and record refusals, until :meth:`stop`."""
-        async with asyncio.TaskGroup() as tasks:
+        async with self.witnesses, asyncio.TaskGroup() as tasks:
             self._tasks = tasks
             if self._kernel.seed is not None:
                 self._kernel.start_writer(self._kernel.seed, tasks)
             self._kernel.show()
             self.ready.set()
-            recorder = tasks.create_task(self.workloads.record_refusals())
+            helpers = [
+                tasks.create_task(self.workloads.record_refusals()),
+                tasks.create_task(self.witnesses.run()),
+            ]
             await self._stop.wait()
-            recorder.cancel()
+            for helper in helpers:
+                helper.cancel()
             await self._kernel.close()
         self._kernel.forget()
 

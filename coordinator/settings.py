@@ -42,6 +42,11 @@ class Settings:
     map_size: int = 64 * 1024**3
     """Bytes of address space reserved for the ledger's store; the file grows only as it fills."""
     stop_timeout_s: float = 20.0
+    witness_policy: Path | None = None
+    """A policy file (C2SP tlog-policy) that names the witnesses to ask; None asks nobody."""
+    strict: bool = False
+    """Whether certificates and secrets wait for the policy's quorum."""
+    witness_timeout_s: float = 10.0
     access_log: bool = False
     log_level: str = "info"
     limits: Limits = Limits()
@@ -69,6 +74,14 @@ def parser() -> argparse.ArgumentParser:
             help=f"port for {who} (CONTRAST_{name.upper()}_PORT; default {port}, 0 = any free one)",
         )
     parse.add_argument("--leaf-days", metavar="DAYS", help="life of a workload's certificate (CONTRAST_LEAF_DAYS; 365)")
+    parse.add_argument(
+        "--witness-policy", metavar="FILE", help="witnesses to ask for cosignatures (CONTRAST_WITNESS_POLICY)"
+    )
+    parse.add_argument(
+        "--strict",
+        action="store_true",
+        help="let no certificate and no secret leave before a quorum of witnesses has cosigned (CONTRAST_STRICT=1)",
+    )
     parse.add_argument("--access-log", action="store_true", help="log every request (CONTRAST_ACCESS_LOG=1)")
     parse.add_argument("--log-level", metavar="LEVEL", help="debug, info, warning or error (CONTRAST_LOG_LEVEL)")
     return parse
@@ -107,6 +120,10 @@ def read_settings(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
     level = text("log_level", "CONTRAST_LOG_LEVEL", "info").lower()
     if level not in {"debug", "info", "warning", "error"}:
         raise SettingsError(f"CONTRAST_LOG_LEVEL is {level!r}, wanted debug, info, warning or error")
+    policy = Path(named) if (named := text("witness_policy", "CONTRAST_WITNESS_POLICY")) else None
+    strict = flags.strict or environ.get("CONTRAST_STRICT", "") == "1"
+    if strict and policy is None:
+        raise SettingsError("--strict waits for witnesses: name them with --witness-policy FILE")
     return Settings(
         ledger=Path(ledger),
         bind=bind,
@@ -117,6 +134,9 @@ def read_settings(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
         ),
         leaf_days=_number("CONTRAST_LEAF_DAYS", text("leaf_days", "CONTRAST_LEAF_DAYS", "365"), 1, 3650),
         map_size=_number("CONTRAST_MAP_MIB", environ.get("CONTRAST_MAP_MIB", "65536"), 1, 16_777_216) * 1024**2,
+        witness_policy=policy,
+        strict=strict,
+        witness_timeout_s=_number("CONTRAST_WITNESS_TIMEOUT", environ.get("CONTRAST_WITNESS_TIMEOUT", "10"), 1, 300),
         access_log=flags.access_log or environ.get("CONTRAST_ACCESS_LOG", "") == "1",
         log_level=level,
         limits=limits,

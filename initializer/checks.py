@@ -53,6 +53,7 @@ from wire.messages import SealedSecret
 from wire.sealing import SealingError, hpke_open, same, secret_check, secret_info
 
 ENTRY_TYPE: Final = "certificate.issued"
+_ED25519_BYTES: Final = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -232,7 +233,8 @@ def _check_note(note: str, origin: str, signer: bytes) -> None:
     """
     try:
         text, lines = split_note(note.encode())
-        names = [line.name for line in lines]
+        # Cosignatures, the ledger's own among them, are longer: eight bytes of time stand before the signature.
+        names = [line.name for line in lines if len(line.signature) == _ED25519_BYTES]
         if names.count(origin) != 1 or names.count(epoch_name(origin)) != 1:
             raise WrongAnswerError(9, "the receipt's checkpoint lacks the ledger key's or the epoch key's signature")
         key = ed25519_key(epoch_name(origin), signer)

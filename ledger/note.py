@@ -185,6 +185,32 @@ class SignatureLine:
     key_id: bytes
     signature: bytes
 
+    def text(self) -> str:
+        """The line, newline included."""
+        return f"{_DASH}{self.name} {base64.b64encode(self.key_id + self.signature).decode()}\n"
+
+
+def note_text(note: str) -> str:
+    """The signed text of a note of ours: everything up to its blank line, which no text of ours holds another of."""
+    return note.partition("\n\n")[0] + "\n"
+
+
+def with_lines(note: str, lines: str, *, limit: int) -> str:
+    """*note* with further signature *lines*; a line of a (name, key id) that it has replaces that line.
+
+    At most *limit* bytes: lines that no longer fit are left out, those of *note* itself never. Raises NoteError.
+    """
+    text, first = split_note(note.encode())
+    _, more = split_note(f"{text}\n{lines}".encode()) if lines else (text, ())
+    kept = {(line.name, line.key_id): line.text() for line in first}
+    size = len(note.encode())
+    for line in more:
+        size += len(line.text().encode()) - len(kept.get((line.name, line.key_id), "").encode())
+        if size > limit:
+            break
+        kept[line.name, line.key_id] = line.text()
+    return f"{text}\n" + "".join(kept.values())
+
 
 def split_note(raw: bytes) -> tuple[str, tuple[SignatureLine, ...]]:
     """Text and signature lines of a well-formed note; nothing is verified. Raises NoteError."""

@@ -132,7 +132,7 @@ class SetManifestResponse(Message, frozen=True, kw_only=True):
     root_ca: Certificate
     mesh_ca: Certificate
     seed_shares: Annotated[tuple[SeedShare, ...], Meta(max_length=MAX_OWNERS)]
-    checkpoint: Annotated[str, Meta(min_length=1, max_length=16_384)]
+    checkpoint: Annotated[str, Meta(min_length=1, max_length=32_768)]
 
 
 class ManifestSummary(Message, frozen=True, kw_only=True):
@@ -173,7 +173,7 @@ class RecoveryResponse(Message, frozen=True, kw_only=True):
     transition: Hex32
     root_ca: Certificate
     mesh_ca: Certificate
-    checkpoint: Annotated[str, Meta(min_length=1, max_length=16_384)]
+    checkpoint: Annotated[str, Meta(min_length=1, max_length=32_768)]
 
 
 class Capabilities(Message, frozen=True, kw_only=True):

@@ -16,7 +16,7 @@ STATEMENT_VERSION = 1
 API_VERSION = "v1"
 
 Origin = Annotated[str, Meta(pattern="^contrast\\.invalid/[0-9a-f]{64}$", min_length=81, max_length=81)]
-NoteText = Annotated[str, Meta(min_length=1, max_length=16_384)]
+NoteText = Annotated[str, Meta(min_length=1, max_length=32_768)]
 Generation = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
 
 

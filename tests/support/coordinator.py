@@ -21,6 +21,7 @@ from coordinator.opening import open_ledger
 from coordinator.server import Server
 from coordinator.service import Service, World
 from coordinator.settings import Limits, Settings
+from coordinator.witnessing import Witnessing
 from ledger.memory import MemoryStore
 from ledger.store import Store
 from tests.support.deployment import GuestIssuer, launch, random_nonce
@@ -86,6 +87,7 @@ async def coordinator(
     limits: Limits | None = None,
     bind: str = "127.0.0.1",
     change: Callable[[Settings], Settings] | None = None,
+    witnessing: Witnessing | None = None,
 ) -> AsyncIterator[Running]:
     """Open *store* (an empty one in memory), listen on free ports, stop gracefully at the end."""
     logs.configure("error", io.StringIO())
@@ -112,7 +114,7 @@ async def coordinator(
             monotonic_ms=time_source.monotonic_ms,
             workers=2,
         )
-        service = Service(opened, epoch, settings, world, metrics)
+        service = Service(opened, epoch, settings, world, metrics, witnessing=witnessing)
         server = Server(service, settings, metrics, tls_context(epoch))
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(service.run())
