@@ -142,6 +142,7 @@ class Pod:
                 process = await stack.enter_async_context(self._container(container))
                 waiting += [(_name(container), process)]
             self._say(Phase.RUNNING, "")
+            failure: BaseException | None = None
             try:
                 async with asyncio.TaskGroup() as group:
                     probing = group.create_task(self._watch())
@@ -149,10 +150,12 @@ class Pod:
                     await asyncio.wait(ending)
                     probing.cancel()
             except* ContainerFailedError as failed:
-                self._say(Phase.FAILED, str(failed.exceptions[0]))  # at once: ending the others takes its time
-                raise failed.exceptions[0] from None
+                failure = failed.exceptions[0]
+                self._say(Phase.FAILED, str(failure))  # at once: ending the others takes its time
             finally:
                 self.ready = False
+            if failure is not None:  # Outside of except*, which would wrap it in a group once more.
+                raise failure
         self._say(Phase.STOPPED, "all its containers have ended")
 
     async def _until_over(self, name: str, process: asyncio.subprocess.Process) -> int:
