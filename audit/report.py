@@ -17,17 +17,21 @@ class Finding:
         code: Stable name: a rule, ``unproven``, ``unknown_coordinator``, ``ledger_damaged``, …
         text: What was seen, what was wanted.
         proven_wrong: False for what is merely unproven because an input is missing.
+        about: The type of that entry, empty where there is none.
+        now: Only what is known now speaks against it; as decided then it was right.
     """
 
     seq: int | None
     code: str
     text: str
     proven_wrong: bool = True
+    about: str = ""
+    now: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ManifestEntry:
-    """A manifest of the history with its bytes, as set at *seq*."""
+    """A manifest of the history with its bytes, as set at *seq*, and how much was recorded under it."""
 
     generation: int
     seq: int
@@ -61,8 +65,55 @@ class EpochEntry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MovedSecret:
+    """A secret id that a manifest gave to other policies than the one before: who held it can still know it."""
+
+    secret_id: str
+    generation: int
+    seq: int
+    before: tuple[bytes, ...]
+    after: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecoveryEntry:
+    """A recovery: when, at which entry, and whose seed share it took (SHA-256 of the owner's PKCS#1 key)."""
+
+    seq: int
+    time_ms: int
+    share_owner: bytes
+    size: int
+
+
+@dataclass(slots=True, kw_only=True)
+class PolicyActivity:
+    """What the pods of one policy were given."""
+
+    attestations: int = 0
+    certificates: int = 0
+    secrets: int = 0
+    first_ms: int = 0
+    last_ms: int = 0
+    sans: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class History:
+    """What was read of a ledger before it ended, or before the first entry that cannot be right."""
+
+    state: State
+    manifests: tuple[ManifestEntry, ...] = ()
+    recoveries: tuple[RecoveryEntry, ...] = ()
+    moved_secrets: tuple[MovedSecret, ...] = ()
+    activity: Mapping[bytes, PolicyActivity] = field(default_factory=dict)
+    refusals: Mapping[str, int] = field(default_factory=dict)
+    counts: Mapping[str, int] = field(default_factory=dict)
+    hours: Mapping[int, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """The outcome of replaying a ledger."""
+    """The outcome of replaying a ledger: all of it, or (not *full*) its control chain."""
 
     checkpoint: Checkpoint
     checkpoint_raw: bytes
@@ -75,6 +126,7 @@ class Report:
     intermediate: bytes
     counts: Mapping[str, int]
     findings: tuple[Finding, ...] = field(default=())
+    full: bool = True
 
     @property
     def ok(self) -> bool:
@@ -85,3 +137,39 @@ class Report:
     def problems(self) -> tuple[Finding, ...]:
         """As :attr:`findings`; the first is the first in the ledger's order."""
         return self.findings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Audit:
+    """A whole ledger, audited as far as it makes sense.
+
+    Attributes:
+        history: What was read; complete where *report* is there.
+        report: None where the ledger broke off: *broken* says where and why.
+        broken: The contradiction after which nothing can be judged.
+        findings: All contradictions and everything unproven, *broken* included, in the ledger's order.
+        more: How many further findings are only counted.
+        seen: Decisions by type of event, those that were looked at.
+    """
+
+    history: History
+    report: Report | None
+    broken: Finding | None
+    findings: tuple[Finding, ...]
+    more: int
+    seen: Mapping[str, int]
+
+    @property
+    def contradictions(self) -> tuple[Finding, ...]:
+        """What was wrong then."""
+        return tuple(finding for finding in self.findings if finding.proven_wrong and not finding.now)
+
+    @property
+    def unproven(self) -> tuple[Finding, ...]:
+        """What could not be judged because something is missing."""
+        return tuple(finding for finding in self.findings if not finding.proven_wrong)
+
+    @property
+    def refused_now(self) -> tuple[Finding, ...]:
+        """What was right then and would be refused today."""
+        return tuple(finding for finding in self.findings if finding.now)

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -160,8 +160,14 @@ def common_name(sans: Sequence[San]) -> str:
     return (names[0] if names else "workload")[:MAX_COMMON_NAME]
 
 
-def check_ca_chain(root: bytes, intermediate: bytes, mesh_ca: bytes) -> None:
+def check_ca_chain(root: bytes, intermediate: bytes, mesh_ca: bytes, *, at: datetime | None = None) -> None:
     """That the three belong to one manifest: intermediate under root, mesh CA self-signed with the same key and name.
+
+    Args:
+        root: DER; its own signature is checked by :func:`check_root`, once per ledger.
+        intermediate: DER.
+        mesh_ca: DER.
+        at: Also demand that all three are valid then.
 
     Raises:
         CertificateError: what was seen and wanted.
@@ -169,13 +175,16 @@ def check_ca_chain(root: bytes, intermediate: bytes, mesh_ca: bytes) -> None:
     root_cert, middle, mesh = (
         load(der, what) for der, what in ((root, "root CA"), (intermediate, "intermediate"), (mesh_ca, "mesh CA"))
     )
-    check_root(root)
+    _check_ca(root_cert, "root CA", path_length=1)
     _check_ca(middle, "intermediate", path_length=0)
     _check_ca(mesh, "mesh CA", path_length=0)
     _check_signed(middle, by=root_cert, what="intermediate under the root CA")
     _check_signed(mesh, by=mesh, what="mesh CA under itself")
     if spki(middle) != spki(mesh) or middle.subject != mesh.subject:
         raise CertificateError("intermediate and mesh CA are not one key and name")
+    for certificate, what in ((root_cert, "root CA"), (middle, "intermediate"), (mesh, "mesh CA")):
+        if at is not None and not certificate.not_valid_before_utc <= at <= certificate.not_valid_after_utc:
+            raise CertificateError(f"the {what} is not valid at {at.isoformat(timespec='seconds')}")
 
 
 def check_root(root: bytes) -> None:
@@ -198,25 +207,47 @@ def check_leaf(leaf: x509.Certificate, mesh_ca: x509.Certificate, *, sans: Seque
     _check_signed(leaf, by=mesh_ca, what="leaf under the mesh CA")
     if spki(leaf) != public_key:
         raise CertificateError("the leaf's key is not the attested key")
+    parsed = [parse_san(san) for san in sans]
     try:
         constraints = leaf.extensions.get_extension_for_class(x509.BasicConstraints).value
-        seen = list(leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value) if sans else []
     except (x509.ExtensionNotFound, ValueError) as error:
         raise CertificateError(f"the leaf's extensions: {error}") from None
     if constraints.ca:
         raise CertificateError("the leaf is a CA")
-    if seen != [general_name(parse_san(san)) for san in sans]:
+    seen = _names(leaf)
+    if seen != [general_name(san) for san in parsed]:
         raise CertificateError(f"the leaf's SANs are {seen}, the manifest's {list(sans)}")
+    # Some clients take the common name for a host's name where there is no DNS SAN.
+    if leaf.subject != x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name(parsed))]):
+        raise CertificateError(f"the leaf's subject is {leaf.subject.rfc4514_string()}, wanted {common_name(parsed)}")
     if leaf.not_valid_after_utc > mesh_ca.not_valid_after_utc:
         raise CertificateError("the leaf outlives its CA")
 
 
 def load(der: bytes, what: str) -> x509.Certificate:
-    """The certificate, or a :class:`CertificateError` that names *what* it was to be."""
+    """The certificate, or a :class:`CertificateError` that names *what* it was to be.
+
+    Everything that is asked of it later is read once here, since the library reads lazily: what stands in a blob may
+    come from anybody, and an extension or key that cannot be read is no crash.
+    """
     try:
-        return x509.load_der_x509_certificate(der)
-    except ValueError as error:
-        raise CertificateError(f"the {what} is no certificate: {error}") from None
+        certificate = x509.load_der_x509_certificate(der)
+        _ = (certificate.subject, certificate.issuer, certificate.extensions, certificate.public_key())
+        _ = (certificate.not_valid_before_utc, certificate.not_valid_after_utc, certificate.signature_hash_algorithm)
+        serial = certificate.serial_number
+    except (
+        ValueError,
+        TypeError,  # Some pairs of name and string type.
+        UnsupportedAlgorithm,
+        Warning,
+        x509.InvalidVersion,
+        x509.DuplicateExtension,
+        x509.UnsupportedGeneralNameType,
+    ) as error:
+        raise CertificateError(f"the {what} is no certificate that can be read: {error}") from None
+    if serial <= 0:
+        raise CertificateError(f"the {what} has the serial number {serial}, a positive one is wanted")
+    return certificate
 
 
 def spki(certificate: x509.Certificate) -> bytes:
@@ -274,8 +305,15 @@ def _check_ca(certificate: x509.Certificate, what: str, *, path_length: int) -> 
         raise CertificateError(f"the {what} may not sign certificates")
 
 
+def _names(leaf: x509.Certificate) -> list[x509.GeneralName]:
+    try:
+        return list(leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value)
+    except x509.ExtensionNotFound:
+        return []
+
+
 def _check_signed(certificate: x509.Certificate, *, by: x509.Certificate, what: str) -> None:
     try:
         certificate.verify_directly_issued_by(by)
-    except (ValueError, TypeError, InvalidSignature) as error:
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm) as error:
         raise CertificateError(f"{what}: {str(error) or 'the signature is wrong'}") from None

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import load_der_public_key
 from attestation.binding import Purpose, epoch_subject, report_data
 from attestation.errors import EvidenceError
 from attestation.evidence import Evidence, host_data_of
-from attestation.judge import judge
+from attestation.judge import ChainCache, judge
 from attestation.reference import ReferenceValues
 from attestation.verdict import RULES_VERSION, Outcome, Verdict
 from coordinator import ca
@@ -37,7 +37,7 @@ from coordinator.events import (
 )
 from coordinator.keys import sha256
 from coordinator.refusals import RuleBrokenError, UnprovenError
-from coordinator.state import Epoch, State, evolve
+from coordinator.state import Epoch, LastAttestation, State, evolve
 from ledger.checkpoint import epoch_name, origin_of
 from ledger.entry import Entry
 from ledger.errors import LedgerError
@@ -57,6 +57,7 @@ from wire.sealing import recovery_input, verify_recovery
 
 FIRST_COMMIT: Final = (LedgerCreated.type, EpochOpened.type, ManifestSet.type)
 CHECKS: Final = 27
+MAX_TIME_MS: Final = 253_402_300_799_999  # The end of the year 9999: no calendar and no certificate knows a later one.
 
 Blob = Callable[[bytes], bytes | None]
 
@@ -75,6 +76,7 @@ class Rules:
         self._manifest: tuple[bytes, Manifest] | None = None
         self._created: Entry | None = None
         self._mesh_keys: set[bytes] = set()
+        self._chains = ChainCache()  # One epoch is judged by every manifest that is set while it is open.
         self.head_claims: list[tuple[int, int, bytes]] = []
 
     def apply(self, state: State, entry: Entry) -> State:
@@ -106,6 +108,8 @@ class Rules:
     def check(self, state: State, entry: Entry) -> Event:
         """The event of *entry*, once it satisfies every rule in *state*. Raises as :meth:`apply`."""
         seq, body = entry.body.seq, entry.body
+        if body.time_ms > MAX_TIME_MS:
+            raise RuleBrokenError(seq, "its time is after the year 9999", seen=str(body.time_ms))
         try:
             event, link = decode_event(entry)
         except (EventError, LedgerError) as error:
@@ -123,6 +127,8 @@ class Rules:
             raise RuleBrokenError(seq, "the signer is no open epoch", seen=body.signer.hex())
         if state.epochs and state.epochs[-1].seq == seq - 1 and seq > 2 and not isinstance(event, LedgerRecovered):
             raise RuleBrokenError(seq, "an epoch was opened that recovered nothing", seen=event.type)
+        if state.last is not None:
+            self._due_rules(state, state.last, event, seq)
         match event:
             case LedgerCreated():
                 self._created_rules(entry, event)
@@ -162,6 +168,7 @@ class Rules:
             report_data=report_data(Purpose.EPOCH, anchor, self._need(epoch.subject, seq, "the epoch's subject")),
             host_data=policies,
             now=moment(at_ms),
+            cache=self._chains,
         )
 
     def _judge_by(self, manifest: Manifest, epoch: EpochOpened, at_ms: int, seq: int) -> Verdict:
@@ -180,6 +187,35 @@ class Rules:
             return Evidence.make(kind, {role: self._need(digest, seq, f"evidence {role}") for role, digest in parts})
         except EvidenceError as error:
             raise RuleBrokenError(seq, "the evidence is malformed", seen=str(error)) from None
+
+    def complete(self, state: State) -> None:
+        """That the ledger does not end in the middle of a command, as no commit does.
+
+        Raises:
+            RuleBrokenError: it does.
+        """
+        last, end = state.last, state.size
+        if last is not None and (due := self._due(state, last, end)) is not None:
+            raise RuleBrokenError(end, f"the ledger ends where {due} is due")
+        if state.epochs and state.epochs[-1].seq == end - 1:
+            raise RuleBrokenError(end, "the ledger ends with an epoch that recovered nothing")
+
+    def _due(self, state: State, last: LastAttestation, seq: int) -> str | None:
+        """The type that must stand at *seq*, since one command records an attestation and all that it led to."""
+        if not last.certificate:
+            return CertificateIssued.type
+        if seq == last.seq + 2 and state.current is not None:
+            policy = self.manifest(state.current.manifest, seq=seq).policies.get(last.event.policy)
+            if policy is not None and policy.workload_secret_id is not None:
+                return SecretReleased.type
+        return None
+
+    def _due_rules(self, state: State, last: LastAttestation, event: Event, seq: int) -> None:
+        due = self._due(state, last, seq)
+        if due is not None and event.type != due:
+            raise RuleBrokenError(
+                seq, "an attestation is recorded with all that it led to", seen=event.type, wanted=due
+            )
 
     # --- control events
 
@@ -271,7 +307,7 @@ class Rules:
             owners = tuple(sha256(key) for key in manifest.seedshare_owner_pub_keys)
             if tuple(owner for owner, _ in state.seed_shares) != owners:
                 raise RuleBrokenError(seq, "the seed shares are not the manifest's owners'")
-        self._mesh_rules(state, event, seq)
+        self._mesh_rules(state, event, entry)
         closed = tuple(
             epoch.key
             for epoch in state.open_epochs
@@ -282,11 +318,12 @@ class Rules:
         if event.closed_epochs != closed:
             raise RuleBrokenError(seq, "the epochs closed are not those that the manifest excludes")
 
-    def _mesh_rules(self, state: State, event: ManifestSet, seq: int) -> None:
+    def _mesh_rules(self, state: State, event: ManifestSet, entry: Entry) -> None:
+        seq, at = entry.body.seq, moment(entry.body.time_ms)
         root = self._need(state.root_ca, seq, "the root CA")
         middle = self._need(event.intermediate, seq, "the intermediate CA")
         mesh = self._need(event.mesh_ca, seq, "the mesh CA")
-        _certificates(seq, lambda: ca.check_ca_chain(root, middle, mesh))
+        _certificates(seq, lambda: ca.check_ca_chain(root, middle, mesh, at=at))
         key = ca.spki(ca.load(mesh, "mesh CA"))
         if key in self._mesh_keys:
             raise RuleBrokenError(seq, "a mesh CA key serves two manifests")
@@ -353,6 +390,8 @@ class Rules:
         seq, last, current = entry.body.seq, state.last, state.current
         if last is None or current is None or not last.certificate or last.request_id != entry.body.request_id:
             raise RuleBrokenError(seq, "a secret follows the certificate it was released with")
+        if seq != last.seq + 2:
+            raise RuleBrokenError(seq, "a secret is released once for a certificate")
         if (event.attestation_seq, event.certificate, event.policy) != (last.seq, last.certificate, last.event.policy):
             raise RuleBrokenError(seq, "the secret went to another than the attested pod")
         wanted = self.manifest(current.manifest, seq=seq).policies[event.policy].workload_secret_id

@@ -250,8 +250,8 @@ def test_a_blob_with_other_bytes_than_its_name_is_found(honest: Ledger) -> None:
 
 def test_a_verdict_worded_otherwise_is_still_the_same_verdict(honest: Ledger) -> None:
     """Texts are for people: a release that words them better must not condemn old ledgers."""
-    # Up to the second epoch, whose evidence is bound to the entries before it.
-    start = replace(honest, written=honest.written[: honest.find("epoch.opened", 1)])
+    # Up to the second pod, whose certificate carries the head before it.
+    start = replace(honest, written=honest.written[: honest.find("attestation.accepted", 1)])
     assert replay(_made_up_verdict(start, b'"wanted":"', b'"wanted":"better said: ').source()).ok
 
 
