@@ -1,6 +1,6 @@
 """The facts that the ledger records, one frozen shape each, and their bytes. What they do is in state.py."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Final, NamedTuple, TypeAlias
 
@@ -150,7 +150,7 @@ Event: TypeAlias = ControlEvent | AttestationAccepted | AttestationRefused | Cer
 CONTROL_TYPES: Final = frozenset({LedgerCreated.type, EpochOpened.type, ManifestSet.type, LedgerRecovered.type})
 
 
-# --- Shapes: what a field may hold. Each reads an unpacked value and gives the same value back, frozen.
+# --- Shapes: what a field may hold. Each looks at an unpacked value, arrays as tuples, and gives that very value back.
 
 Shape: TypeAlias = Callable[[Value], Value]
 
@@ -187,23 +187,45 @@ def _text(limit: int) -> Shape:
 
 def _many(shape: Shape, limit: int) -> Shape:
     def read(value: Value) -> Value:
-        if not isinstance(value, (list, tuple)) or len(value) > limit:
+        if type(value) is not tuple or len(value) > limit:
             raise EventError(f"an array of at most {limit} elements was wanted")
-        return tuple(shape(item) for item in value)
+        for item in value:
+            shape(item)
+        return value
 
     return read
 
 
 def _pair(first: Shape, second: Shape) -> Shape:
     def read(value: Value) -> Value:
-        if not isinstance(value, (list, tuple)) or len(value) != 2:
+        if type(value) is not tuple or len(value) != 2:
             raise EventError("an array of two elements was wanted")
-        return (first(value[0]), second(value[1]))
+        first(value[0])
+        second(value[1])
+        return value
 
     return read
 
 
-_evidence = _pair(_text(16), _many(_pair(_text(32), _hash), 16))
+_role = _text(32)
+
+
+def _parts(value: Value) -> Value:
+    """As _many(_pair(_role, _hash), 16), in one loop: every attestation has five of them."""
+    if type(value) is not tuple or len(value) > 16:
+        raise EventError("an array of at most 16 elements was wanted")
+    for part in value:
+        if type(part) is not tuple or len(part) != 2:
+            raise EventError("an array of two elements was wanted")
+        role, digest = part
+        if type(digest) is not bytes or len(digest) != 32:
+            raise EventError("32 bytes were wanted")
+        if type(role) is not str or len(role) > 8:  # so short that 32 bytes hold it in any script
+            _role(role)
+    return value
+
+
+_evidence = _pair(_text(16), _parts)
 
 _SHAPES: Final[dict[str, tuple[type, tuple[tuple[str, Shape], ...]]]] = {
     "ledger.created": (
@@ -325,9 +347,9 @@ def decode_payload(kind: str, payload: bytes) -> tuple[Event, Link | None]:
         raise EventError(f"type {kind!r} is not known to this version")
     cls, shapes = entry
     value = unpack_trusting(payload)  # Every type is checked by the shapes below, the encoding by packing it again.
-    if not isinstance(value, (list, tuple)) or not value or value[0] != PAYLOAD_VERSION or type(value[0]) is not int:
+    if type(value) is not tuple or not value or value[0] != PAYLOAD_VERSION or type(value[0]) is not int:
         raise EventError(f"{kind}: payload version {PAYLOAD_VERSION} was wanted")
-    fields: Sequence[Value] = value[1:]
+    fields = value[1:]
     link = None
     if kind in CONTROL_TYPES:
         if not fields:

@@ -120,16 +120,18 @@ def evolve(state: State, entry: Entry, event: Event) -> State:
     """The state after *event* was recorded as *entry*. Never refuses: it happened."""
     seq, time_ms = entry.body.seq, entry.body.time_ms
     control = Link(seq, entry.body_hash) if event.type in CONTROL_TYPES else state.control_head
-    # Fields that each event moves are given in one call: this runs for every entry of a replay.
     match event:
         case AttestationAccepted():
             last = LastAttestation(seq=seq, request_id=entry.body.request_id, event=event)
-            return replace(state, size=seq + 1, time_ms=time_ms, last=last, attestations=state.attestations + 1)
+            return _counted(state, seq, time_ms, last=last, attestations=1)
         case CertificateIssued():
-            last_one = replace(state.last, certificate=event.certificate) if state.last else None
-            return replace(state, size=seq + 1, time_ms=time_ms, last=last_one, certificates=state.certificates + 1)
+            held = state.last
+            last_one = held and LastAttestation(
+                seq=held.seq, request_id=held.request_id, event=held.event, certificate=event.certificate
+            )
+            return _counted(state, seq, time_ms, last=last_one, certificates=1)
         case SecretReleased():
-            return replace(state, size=seq + 1, time_ms=time_ms, secrets=state.secrets + 1)
+            return _counted(state, seq, time_ms, last=state.last, secrets=1)
         case AttestationRefused():
             refusals = MappingProxyType({**state.refusals, event.refusal: time_ms})
             return replace(
@@ -187,6 +189,31 @@ def evolve(state: State, entry: Entry, event: Event) -> State:
             )
         case _:
             assert_never(event)
+
+
+def _counted(
+    state: State, seq: int, time_ms: int, *, last: LastAttestation | None, attestations: int = 0,
+    certificates: int = 0, secrets: int = 0,
+) -> State:  # fmt: skip
+    """As replace(), which looks at every field by name and takes twice as long: nearly every event comes here."""
+    return State(
+        size=seq + 1,
+        time_ms=time_ms,
+        origin=state.origin,
+        verifier_keys=state.verifier_keys,
+        root_ca=state.root_ca,
+        seed_shares=state.seed_shares,
+        control_head=state.control_head,
+        epochs=state.epochs,
+        history=state.history,
+        last=last,
+        refusals=state.refusals,
+        attestations=state.attestations + attestations,
+        certificates=state.certificates + certificates,
+        secrets=state.secrets + secrets,
+        refused=state.refused,
+        recoveries=state.recoveries,
+    )
 
 
 def _close(epochs: tuple[Epoch, ...], closed: tuple[bytes, ...], seq: int) -> tuple[Epoch, ...]:

@@ -103,6 +103,16 @@ class LmdbStore:
         except lmdb.Error as error:
             raise LedgerContentError(None, f"tree nodes from {start} cannot be read ({error})") from error
 
+    def nodes_at(self, positions: Sequence[int]) -> list[bytes]:
+        """Tree nodes by position, from one consistent view."""
+        with self._read(self._nodes) as txn:
+            get, pack = txn.get, _KEY.pack
+            nodes = [get(pack(position), b"") for position in positions]
+        for node, position in zip(nodes, positions, strict=True):
+            if len(node) != 32:
+                raise LedgerContentError(None, f"tree node {position} is missing or no hash")
+        return nodes
+
     @contextmanager
     def reader(self) -> Iterator[Callable[[int], bytes]]:
         """Read single nodes from one consistent view."""

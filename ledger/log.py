@@ -15,7 +15,8 @@ from ledger.merkle import (
     EMPTY_ROOT,
     Frontier,
     consistency_path,
-    inclusion_path,
+    fold_path,
+    inclusion_positions,
     node_count,
     node_position,
     peaks_of,
@@ -29,12 +30,16 @@ from ledger.store import EMPTY_HEAD, Batch, Head, State, Store
 from ledger.tiles import TILE_WIDTH, Tile, encode_bundle, width_at
 
 _MAX_ENTRIES_READ: Final = 4096
+_BLOCK: Final = 8  # levels of a path that entries of one complete block of 256 do not share
+_MAX_UPPER: Final = 8192
 
 
 class Log:
     """Store, head and frontier of one ledger. Reads are safe from the event loop while the writer's thread commits."""
 
-    __slots__ = ("_finished", "_frontier", "_head", "_root", "_stored_finished", "_time_ms", "origin", "store")
+    __slots__ = (
+        "_finished", "_frontier", "_head", "_root", "_stored_finished", "_time_ms", "_upper", "origin", "store",
+    )  # fmt: skip
 
     def __init__(
         self, store: Store, *, frontier: Frontier, head: Head, time_ms: int, origin: str | None, finished: str | None
@@ -48,6 +53,7 @@ class Log:
         self._time_ms = time_ms
         self._finished = finished
         self._stored_finished = finished
+        self._upper: tuple[int, dict[int, tuple[bytes, ...]]] = (0, {})
 
     @classmethod
     def empty(cls, store: Store) -> Self:
@@ -150,8 +156,24 @@ class Log:
         size = self.size if size is None else size
         if size > self.size:
             raise ProofError(f"the ledger has size {self.size}, not {size}")
-        with self.store.reader() as read:
-            return tuple(inclusion_path(seq, size, lambda level, index: read(node_position(level, index))))
+        if not 0 <= seq < size or seq >> _BLOCK == (size - 1) >> _BLOCK:
+            positions, ragged = inclusion_positions(seq, size)
+            return tuple(fold_path(self.store.nodes_at([node_position(*each) for each in positions]), ragged))
+        lasts = [(((seq >> level) ^ 1) + 1 << level) - 1 for level in range(_BLOCK)]
+        low = self.store.nodes_at([2 * last - last.bit_count() + level for level, last in enumerate(lasts)])
+        return (*low, *self._upper_path(seq, size))
+
+    def _upper_path(self, seq: int, size: int) -> tuple[bytes, ...]:
+        """The path from level 8 on. Receipts of one commit have it in common, so the ones of one size are kept."""
+        if self._upper[0] != size or len(self._upper[1]) >= _MAX_UPPER:
+            self._upper = (size, {})
+        known = self._upper[1]
+        path = known.get(seq >> _BLOCK)
+        if path is None:
+            positions, (start, end) = inclusion_positions(seq, size)
+            nodes = self.store.nodes_at([node_position(*each) for each in positions[_BLOCK:]])
+            path = known[seq >> _BLOCK] = tuple(fold_path(nodes, (start - _BLOCK, end - _BLOCK)))
+        return path
 
     def consistency(self, old: int, new: int | None = None) -> tuple[bytes, ...]:
         """Proof that the tree of *new* entries (default: all) extends the one of *old*. Raises ProofError."""

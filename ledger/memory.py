@@ -1,6 +1,6 @@
 """A store that lives and dies with the process: for tests, replays and tools. The contract is in ledger/store.py."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from ledger.errors import HeadMovedError, LedgerContentError, StoreError
@@ -57,6 +57,11 @@ class MemoryStore:
         """Tree nodes by position, up to the first missing."""
         self._check_open()
         return self._nodes[start:end]
+
+    def nodes_at(self, positions: Sequence[int]) -> list[bytes]:
+        """Tree nodes by position."""
+        with self.reader() as read:
+            return [read(position) for position in positions]
 
     @contextmanager
     def reader(self) -> Iterator[Callable[[int], bytes]]:

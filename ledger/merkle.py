@@ -120,22 +120,41 @@ def range_root(start: int, end: int, node: NodeReader) -> bytes:
 
 def inclusion_path(index: int, size: int, node: NodeReader) -> list[bytes]:
     """The hashes from leaf *index* to the root of the tree of *size* leaves. RFC 6962, 2.1.1. Raises ProofError."""
+    positions, ragged = inclusion_positions(index, size)
+    return fold_path([node(level, at) for level, at in positions], ragged)
+
+
+def inclusion_positions(index: int, size: int) -> tuple[list[tuple[int, int]], tuple[int, int]]:
+    """The complete nodes, as (level, index), of which fold_path() makes the path: to read them all at once.
+
+    Raises ProofError if there is no such leaf.
+    """
     if not 0 <= index < size:
         raise ProofError(f"there is no entry {index} in a tree of size {size}")
-    path: list[bytes] = []
-    level, end = 0, size
-    last = size - 1
-    # A sibling that reaches past the tree is no complete node: it is hashed from its peaks.
-    while last:
-        sibling = index ^ 1
-        if sibling < last:
-            path.append(node(level, sibling))
-        elif sibling == last:
-            path.append(range_root(sibling << level, end, node))
-        index >>= 1
-        last >>= 1
-        level += 1
-    return path
+    # Up to here the way to the leaf and the way to the last leaf are different, and siblings are on either side; the
+    # uppermost of them reaches to the end of the tree and may be ragged. From there on all siblings are on the left.
+    inner = (index ^ (size - 1)).bit_length()
+    positions = [(level, (index >> level) ^ 1) for level in range(inner - 1)]
+    before = len(positions)
+    if inner:
+        level = inner - 1
+        start = ((index >> level) ^ 1) << level
+        positions += [(height, (start >> height) + at) for height, at in peaks_of(size - start)]
+    ragged = (before, len(positions))
+    index >>= inner
+    while index:
+        if index & 1:
+            positions.append((inner, index ^ 1))
+        index, inner = index >> 1, inner + 1
+    return positions, ragged
+
+
+def fold_path(nodes: list[bytes], ragged: tuple[int, int]) -> list[bytes]:
+    """The path of *nodes*, of which those from ``ragged[0]`` to ``ragged[1]`` are the peaks of one sibling."""
+    start, end = ragged
+    if end - start > 1:
+        nodes[start:end] = [root_of_peaks(nodes[start:end])]
+    return nodes
 
 
 def consistency_path(old: int, new: int, node: NodeReader) -> list[bytes]:
@@ -173,19 +192,16 @@ def root_of_inclusion(leaf: bytes, index: int, size: int, path: Sequence[bytes])
     if not 0 <= index < size <= MAX_SIZE:
         raise ProofError(f"there is no entry {index} in a tree of size {size}")
     _check_hashes((leaf, *path))
-    fn, sn, result = index, size - 1, leaf
-    for step in path:
-        if sn == 0:
-            raise ProofError("the inclusion proof is too long")
-        if fn & 1 or fn == sn:
-            result = node_hash(step, result)
-            while not fn & 1 and fn:
-                fn, sn = fn >> 1, sn >> 1
-        else:
-            result = node_hash(result, step)
-        fn, sn = fn >> 1, sn >> 1
-    if sn:
-        raise ProofError("the inclusion proof is too short")
+    inner = (index ^ (size - 1)).bit_length()  # so many siblings lie on either side, all above them on the left
+    wanted = inner + (index >> inner).bit_count()
+    if len(path) != wanted:
+        raise ProofError(f"the inclusion proof is too {'long' if len(path) > wanted else 'short'}")
+    sha256, result = _sha256, leaf
+    for step in path[:inner]:
+        result = sha256(b"\x01" + step + result if index & 1 else b"\x01" + result + step).digest()
+        index >>= 1
+    for step in path[inner:]:
+        result = sha256(b"\x01" + step + result).digest()
     return result
 
 
@@ -268,5 +284,5 @@ def _check_subtree(start: int, end: int) -> None:
 
 
 def _check_hashes(hashes: Iterable[bytes]) -> None:
-    if any(len(each) != 32 for each in hashes):
+    if any(length != 32 for length in set(map(len, hashes))):
         raise ProofError("every hash of a proof has 32 bytes")

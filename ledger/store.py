@@ -76,6 +76,9 @@ class Store(Protocol):
     def nodes(self, start: int, end: int) -> list[bytes]:
         """Tree nodes at positions [start, end), cut off before the first that is missing."""
 
+    def nodes_at(self, positions: Sequence[int]) -> list[bytes]:
+        """The tree nodes at these positions, read together. Raises LedgerContentError naming one that is missing."""
+
     def reader(self) -> AbstractContextManager[Callable[[int], bytes]]:
         """A consistent view in which to read single tree nodes by position; the reader raises LedgerContentError."""
 

@@ -1,6 +1,6 @@
 """A store that fails on command, before or after taking effect, forgets, or serves an older ledger when reloaded."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from copy import deepcopy
 
@@ -79,6 +79,9 @@ class FaultyStore:
 
     def nodes(self, start: int, end: int) -> list[bytes]:
         return self.inner.nodes(start, end)
+
+    def nodes_at(self, positions: Sequence[int]) -> list[bytes]:
+        return self.inner.nodes_at(positions)
 
     def reader(self) -> AbstractContextManager[Callable[[int], bytes]]:
         return self.inner.reader()
