@@ -90,7 +90,7 @@ def read_request(message: CertificateRequest) -> Asked:
     try:
         csr = x509.load_der_x509_csr(message.csr)
         key = csr.public_key()
-    except (ValueError, UnsupportedAlgorithm) as error:
+    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
         raise BadCsrError(f"The CSR cannot be read: {error}") from None
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, _CURVES):
         raise BadCsrError("The CSR's key is of another kind.", seen=type(key).__name__, wanted="P-384 or P-256")

@@ -61,6 +61,7 @@ def open_ledger(store: Store, *, workers: int = 2) -> Opened:
     if state.origin != log.origin:
         raise LedgerContentError(None, f"the checkpoint is of {log.origin}, the ledger was created as {state.origin}")
     lookup.compare()
+    rules.complete(state)
     for seq, size, root in rules.head_claims:
         if log.root_at(size) != root:
             raise RuleBrokenError(seq, "the head known at recovery is not one of this ledger", seen=root.hex())

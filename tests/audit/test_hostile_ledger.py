@@ -1,4 +1,4 @@
-"""Whole ledgers by a stranger, or by a Coordinator that records half the truth. None may pass, none may crash a reader."""
+"""Ledgers by a stranger, or by a Coordinator that records half the truth. None may pass, none may crash a reader."""
 
 import hashlib
 from dataclasses import replace
@@ -10,11 +10,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from audit.replay import replay
+from audit.replay import replay, state_at
 from coordinator import ca
 from coordinator.events import ManifestSet
 from coordinator.keys import Seed
 from coordinator.refusals import RuleBrokenError
+from coordinator.rules import Rules
+from ledger.entry import parse_entry
 from tests.support.dishonest import Ledger, honest_ledger
 
 
@@ -87,8 +89,11 @@ def test_an_attestation_without_certificate_is_found(honest: Ledger) -> None:
 def test_a_ledger_does_not_end_in_the_middle_of_a_command(honest: Ledger, kind: str) -> None:
     """One commit records a command whole: an end in between was cut, or never meant honestly."""
     # The pod with the secret; the second epoch, which opens before the ledger is recovered.
-    end = honest.find(kind, 1)
-    refused(replace(honest, written=honest.written[: end + 1]), because="ends")
+    source, end = honest.source(), honest.find(kind, 1) + 1
+    rules = Rules(blob=source.blob, body_hash=lambda seq: parse_entry(source.entry(seq)).body_hash)
+    rules.complete(state_at(source, len(honest.written)))
+    with pytest.raises(RuleBrokenError, match=f"entry {end}: the ledger ends"):
+        rules.complete(state_at(source, end))
 
 
 def leaf_for(ledger: Ledger, at: int, *, sans: tuple[str, ...] | None = None, name: str | None = None) -> Ledger:
@@ -118,15 +123,10 @@ def leaf_for(ledger: Ledger, at: int, *, sans: tuple[str, ...] | None = None, na
     return ledger.with_blob(der).changed(at, certificate=hashlib.sha256(der).digest())
 
 
-def start(ledger: Ledger) -> Ledger:
-    """The ledger up to its second epoch, whose evidence is bound to the entries before it."""
-    return replace(ledger, written=ledger.written[: ledger.find("epoch.opened", 1)])
-
-
 def test_a_leaf_with_a_name_that_the_manifest_does_not_give_is_found(honest: Ledger) -> None:
     """A pod could speak for another one towards clients that look at the subject, or at names nobody recorded."""
-    ledger = start(honest)
-    at = ledger.find("certificate.issued")
+    at = honest.find("certificate.issued")
+    ledger = replace(honest, written=honest.written[: at + 1])  # What follows is bound to the entries before it.
     assert replay(leaf_for(ledger, at).source()).ok
     refused(leaf_for(ledger, at, name="vault"), because="the leaf's subject")
     refused(leaf_for(ledger, at, sans=()), because="the leaf's SANs")
