@@ -33,9 +33,9 @@ class Metrics:
             "Entries that a quorum of witnesses has cosigned.",
             registry=self.registry,
         )
-        self.rollbacks = Counter(
-            f"{prefix}_witness_ahead",
-            "Times a witness knew a longer ledger: rolled back or forked.",
+        self.contradictions = Counter(
+            f"{prefix}_witness_contradictions",
+            "Times a witness knew a longer or another history: a rollback or a fork.",
             registry=self.registry,
         )
         self.in_work = Gauge(f"{prefix}_requests_in_work", "Requests in work.", registry=self.registry)

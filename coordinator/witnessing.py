@@ -87,6 +87,11 @@ class _Round:
     size: int
     lines: dict[str, str] = field(default_factory=dict)
     times_s: dict[str, int] = field(default_factory=dict)
+    own: str = ""
+
+    def added(self) -> str:
+        """All lines that the note has gained."""
+        return "".join(self.lines.values()) + self.own
 
 
 class Witnesses:
@@ -205,41 +210,48 @@ class Witnesses:
 
     async def _go_round(self, bare: str) -> None:
         turn = _Round(bare, note_text(bare), read_checkpoint(bare.encode()).size)
-        policy, own = self._how.policy, ""
-        try:
-            if self._asked:
-                await self._ask_all(turn)
-            reached = policy is None or policy.satisfied_by(turn.lines)
-            own = await self._own_lines(turn.text)
-        except (LedgerError, CoordinatorError) as error:
-            log.error("cosigning_failed", code=error.code, detail=str(error))  # noqa: TRY400 - said for people.
-            reached = False
-        self._failed = not reached
-        lines = "".join(turn.lines.values())
-        if reached:
-            self._done = turn.text
-        if policy is not None and reached:
-            # The quorum's lines come first: what no longer fits is one of ours.
-            self._witnessed = Witnessed(turn.size, with_lines(bare, lines + own, limit=MAX_NOTE_BYTES))
-            self._kernel.saw_time(policy.time_of(turn.times_s))
-            self._kernel.metrics.witnessed.set(turn.size)
-            self._news.set()
-            self._news = asyncio.Event()
-        elif policy is not None:
+        turn.own = await self._own_lines(turn.text)
+        await self._ask_all(turn)
+        self._failed = not self._satisfied(turn)
+        if self._failed:
             log.warning("no_quorum", size=turn.size, cosigned=sorted(turn.lines))
-        await self._keep(turn.text, lines + own)
+        else:
+            self._done = turn.text
+        await self._keep(turn.text, turn.added())
 
     async def _ask_all(self, turn: _Round) -> None:
-        """Ask everybody at once. Where somebody waits, a quorum is enough; the others are asked again next time."""
-        policy = self._how.policy
+        """Ask everybody at once. A quorum is told at once; those who are slow get their time unless somebody waits."""
+        heard = False
         async with asyncio.TaskGroup() as group:
-            pending = {group.create_task(self._ask(witness, turn)) for witness in self._asked}
+            pending: set[asyncio.Task[object]] = {group.create_task(self._ask(each, turn)) for each in self._asked}
             while pending:
-                _, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
-                if policy is not None and policy.satisfied_by(turn.lines) and self.strict:
-                    break
+                waker = group.create_task(self._wake.wait())
+                done, _ = await asyncio.wait({*pending, waker}, return_when=asyncio.FIRST_COMPLETED)
+                waker.cancel()
+                pending -= done
+                self._wake.clear()
+                heard = True
+                if self._satisfied(turn):
+                    self._publish(turn)
+                    if self._someone_waits():
+                        break
             for task in pending:
                 task.cancel()
+        if heard:
+            self._wake.set()  # It was not looked at why somebody woke this: the next turn does.
+
+    def _satisfied(self, turn: _Round) -> bool:
+        return self._how.policy is None or self._how.policy.satisfied_by(turn.lines)
+
+    def _publish(self, turn: _Round) -> None:
+        if self._how.policy is None:
+            return
+        # The quorum's lines come first: what no longer fits is one of ours.
+        self._witnessed = Witnessed(turn.size, with_lines(turn.note, turn.added(), limit=MAX_NOTE_BYTES))
+        self._kernel.saw_time(self._how.policy.time_of(turn.times_s))
+        self._kernel.metrics.witnessed.set(turn.size)
+        self._news.set()
+        self._news = asyncio.Event()
 
     async def _ask(self, witness: Witness, turn: _Round) -> None:
         """Ask one witness, from the size that it knows."""
@@ -254,13 +266,18 @@ class Witnesses:
             if answer.status == HTTPStatus.OK and self._take(witness, turn, answer.body):
                 self._sizes[witness.name] = turn.size
                 return
+            if answer.status == HTTPStatus.UNPROCESSABLE_ENTITY:
+                # It cosigned a tree of that size which this one does not extend: a second history.
+                log.error("witness_contradicts", witness=witness.name, at=old, ours=turn.size)
+                self._kernel.metrics.contradictions.inc()
+                return
             size = _conflict(answer)
             if size is None or size == old:
                 why = f"it answered {answer.status}, or a cosignature that does not verify"
                 break
             if size > turn.size:
                 log.error("witness_knows_more", witness=witness.name, theirs=size, ours=turn.size)
-                self._kernel.metrics.rollbacks.inc()
+                self._kernel.metrics.contradictions.inc()
                 return
             self._sizes[witness.name] = size
         log.warning("witness_failed", witness=witness.name, why=why[:300])
