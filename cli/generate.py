@@ -1,6 +1,6 @@
 """`contrast generate`: policies into the YAML, the manifest, keys; all is checked before the first byte is written."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from attestation.reference import ReferenceValues
 from cli.deployment import read_deployment
 from cli.entries import Entries, entries
 from cli.errors import DiffersError, UsageFaultError
+from cli.imaging import VERITY, ImageChoices, fetch_images, image_options, lock_change, read_lock
 from cli.options import PATHS, manifest_option
 from cli.owners import Owners, seedshare_owners, workload_owners
 from cli.planning import Faults, YamlPlan, check_pods, pinned_image, plan_yaml
@@ -19,6 +20,9 @@ from cli.session import Session, example, json_option
 from cli.workspace import FileChange, Workspace, apply_changes, change, read_file, read_optional
 from cli.yardstick import render_policy_file
 from images.layout import ImageStore
+from images.lock import EMPTY_LOCK, Lock
+from images.pull import Progress
+from images.transport import Mirror, RegistrySettings
 from k8s.resources import ResourceSet
 from manifest.model import Manifest, Policy
 from manifest.parse import parse_manifest
@@ -36,7 +40,7 @@ class Wanted:
     owner_keys: tuple[Path, ...]
     seedshare_keys: tuple[Path, ...]
     disable_updates: bool
-    images: tuple[Path, ...]
+    images: ImageChoices
     initializer: str
     publish_secret_values: bool
 
@@ -92,6 +96,7 @@ class Plan:
     type=PATHS,
     help="Folder with OCI layouts of the images, may be repeated [default: images/ and .contrast-dev/images/].",
 )
+@image_options
 @click.option(
     "--initializer-image",
     default=None,
@@ -116,6 +121,12 @@ def generate(
     seedshare_keys: tuple[Path, ...],
     disable_updates: bool,
     image_paths: tuple[Path, ...],
+    mirrors: tuple[Mirror, ...],
+    registry_ca: Path | None,
+    insecure: tuple[str, ...],
+    layers: str,
+    no_pin: bool,
+    update_lock: bool,
     initializer_image: str | None,
     publish_secret_values: bool,
     check: bool,
@@ -137,12 +148,18 @@ def generate(
         owner_keys=owner_keys,
         seedshare_keys=seedshare_keys,
         disable_updates=disable_updates,
-        images=image_paths or (workspace.images, workspace.dev_images),
+        images=ImageChoices(
+            folders=image_paths or (workspace.images, workspace.dev_images),
+            registries=RegistrySettings(mirrors=mirrors, ca_file=registry_ca, insecure=frozenset(insecure)),
+            pin=not no_pin,
+            verity=layers == VERITY,
+            update=update_lock,
+        ),
         initializer=initializer_image or release().images.get("initializer") or _dev_initializer(),
         publish_secret_values=publish_secret_values,
     )
-    with session.output.working("computing policies"):
-        plan = make_plan(wanted, workspace)
+    with session.output.progress("computing policies") as bars:
+        plan = make_plan(wanted, workspace, lambda image: bars(image.reference, image.done, image.total))
     if check and plan.changes:
         raise DiffersError(
             f"{len(plan.changes)} files are not up to date: run `contrast generate`",
@@ -152,8 +169,8 @@ def generate(
     _tell(session, plan)
 
 
-def make_plan(wanted: Wanted, workspace: Workspace) -> Plan:
-    """Decide everything that is to be written.
+def make_plan(wanted: Wanted, workspace: Workspace, report: Callable[[Progress], None]) -> Plan:
+    """Decide everything that is to be written; *report* hears of images that are fetched.
 
     Raises:
         RefusedError: with every fault of YAML, images, manifest and keys.
@@ -164,6 +181,8 @@ def make_plan(wanted: Wanted, workspace: Workspace) -> Plan:
     resources: ResourceSet | None = None
     yaml: YamlPlan | None = None
     notes: list[str] = []
+    lock: Lock | None = None
+    locking: tuple[FileChange, ...] = ()
     raw = read_optional(wanted.manifest, what="manifest")
     with faults.collect():
         existing = None if raw is None else parse_manifest(raw, name=str(wanted.manifest))
@@ -172,17 +191,20 @@ def make_plan(wanted: Wanted, workspace: Workspace) -> Plan:
     with faults.collect():
         resources = read_deployment(wanted.paths)
         check_pods(resources, wanted.paths)
-    if resources is not None:
+    with faults.collect():
+        lock = EMPTY_LOCK if wanted.images.update else read_lock(workspace.image_lock)
+    if resources is not None and lock is not None:
         with faults.collect():
-            images = ImageStore(wanted.images)
+            images = fetch_images(wanted.images, resources, wanted.initializer, lock, report)
             initializer = _initializer(images, wanted.initializer)
             make = policy_maker(resources, images, publish_secret_values=wanted.publish_secret_values)
-            yaml = plan_yaml(resources, images, initializer, make, faults)
+            yaml = plan_yaml(resources, images, initializer, make, faults, pin=wanted.images.pin)
+            locking = lock_change(workspace.image_lock, lock, images)
     faults.raise_if_any()
     if yaml is None:
         raise AssertionError("a plan without faults has YAML")
     plan = _complete(wanted, workspace, yaml, existing, values)
-    return replace(plan, notes=(*notes, *plan.notes))
+    return replace(plan, changes=(*plan.changes, *locking), notes=(*notes, *plan.notes))
 
 
 def _complete(

@@ -6,13 +6,14 @@ Text that came from outside (a ledger, a peer, a YAML file) passes `clean` first
 import json
 import sys
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
 from rich.console import Console
 from rich.panel import Panel
+from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -97,3 +98,25 @@ class Output:
             return
         with self._err.status(Text(what)):
             yield
+
+    @contextmanager
+    def progress(self, what: str) -> Iterator[Callable[[str, int, int], None]]:
+        """Show *what* while the block runs, and a bar for every name that is reported, only where a person watches.
+
+        Yields:
+            what to call with a name, the bytes that are there, and the bytes there will be (0 while nobody knows).
+        """
+        if self.json_mode or not self._err.is_terminal:
+            yield lambda _name, _done, _total: None
+            return
+        columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn())
+        with Progress(*columns, console=self._err, transient=True) as bars:
+            bars.add_task(what, total=None)
+            tasks: dict[str, TaskID] = {}
+
+            def report(name: str, done: int, total: int) -> None:
+                if name not in tasks:
+                    tasks[name] = bars.add_task(clean(name), total=None)
+                bars.update(tasks[name], completed=done, total=total or None)
+
+            yield report

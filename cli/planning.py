@@ -21,7 +21,7 @@ from images.reference import ImageReference, parse_reference
 from k8s.edits import Edit, SetValue
 from k8s.inject import INITIALIZER, InjectionSettings, coordinator_host, injected_pod, injection_edits
 from k8s.nodes import Data
-from k8s.problems import ResourceError
+from k8s.problems import Problem, ResourceError
 from k8s.resources import ResourceSet, Workload
 from manifest.errors import ManifestError
 from policy.errors import UnsupportedError
@@ -76,7 +76,13 @@ class YamlPlan:
 
 
 def plan_yaml(
-    resources: ResourceSet, images: ImageStore, initializer: str, policy_of: PolicyMaker, faults: Faults
+    resources: ResourceSet,
+    images: ImageStore,
+    initializer: str,
+    policy_of: PolicyMaker,
+    faults: Faults,
+    *,
+    pin: bool = True,
 ) -> YamlPlan:
     """Decide what changes in the files of *resources*.
 
@@ -86,6 +92,7 @@ def plan_yaml(
         initializer: the Initializer's image, pinned.
         policy_of: computes policies.
         faults: takes what is wrong.
+        pin: write the digest behind images that have none.
     """
     settings = InjectionSettings(initializer_image=initializer, coordinator_host=coordinator_host(resources))
     edits: dict[str, list[Edit]] = {}
@@ -94,8 +101,8 @@ def plan_yaml(
     notes: list[str] = []
     for workload in resources.confidential:
         with faults.collect(where(workload)):
-            pinned = _pins(workload, images, notes)
-            pod = _with_pins(injected_pod(workload, settings), pinned)
+            pinned = _pins(workload, images, notes, pin=pin)
+            pod = _with_pins(injected_pod(workload, settings), {pin.before: pin.after for pin in pinned})
             text = policy_of(workload, pod)
             digest = hashlib.sha256(text).digest()
             old = annotated_policy(workload)
@@ -107,9 +114,11 @@ def plan_yaml(
                     *injection_edits(workload, settings, base64.b64encode(text).decode()),
                     *(
                         SetValue(
-                            document=workload.document, path=(*workload.path, *workload.pod_path, *path), value=image
+                            document=workload.document,
+                            path=(*workload.path, *workload.pod_path, *pin.path),
+                            value=pin.after,
                         )
-                        for path, image in pinned.items()
+                        for pin in pinned
                     ),
                 )
             )
@@ -152,35 +161,52 @@ def pinned_image(images: ImageStore, reference: str) -> str:
     return str(named)
 
 
-def _pins(workload: Workload, images: ImageStore, notes: list[str]) -> dict[tuple[str | int, ...], str]:
-    """Return by path the images of ours that get a digest, or the digest of the build that is there now."""
-    found: dict[tuple[str | int, ...], str] = {}
+@dataclass(frozen=True, slots=True)
+class _Pin:
+    """An image reference that gets a digest, or another one."""
+
+    path: tuple[str | int, ...]
+    before: str
+    after: str
+
+
+def _pins(workload: Workload, images: ImageStore, notes: list[str], *, pin: bool) -> list[_Pin]:
+    """Return the images without digest, and ours, which get the digest of the build that is there now."""
+    found: list[_Pin] = []
+    problems: list[Problem] = []
     for kind in ("initContainers", "containers"):
         for index, container in enumerate(workload.items(*workload.pod_path, kind)):
             image = container.get("image")
-            if not isinstance(image, str) or not image.startswith(OURS) or container.get("name") == INITIALIZER:
+            if not isinstance(image, str) or container.get("name") == INITIALIZER:
                 continue
-            parsed = parse_reference(image)
-            unpinned = ImageReference(
-                registry=parsed.registry, repository=parsed.repository, tag=parsed.tag, digest=None
-            )
-            pinned = pinned_image(images, str(unpinned))
+            ours = image.startswith(OURS)
+            if not ours and (not pin or "@" in image):
+                continue  # Without a digest nothing is looked up: `policy` refuses it, and says what to write.
+            path = (kind, index, "image")
+            try:
+                pinned = _our_build(images, image) if ours else f"{image}@{images.find(image)[1].digest}"
+            except ImageError as error:
+                problems.append(workload.pod_problem(path, str(error)))
+                continue
             if pinned != image:
-                found[kind, index, "image"] = pinned
-                line = workload.pod_line(kind, index, "image")
-                notes.append(f"{workload.file.path}:{line}: the image of {workload} is {pinned}")
+                found.append(_Pin(path, image, pinned))
+                notes.append(f"{workload.file.path}:{workload.pod_line(*path)}: the image of {workload} is {pinned}")
+    if problems:
+        raise ResourceError(problems)
     return found
 
 
-def _with_pins(pod: dict[str, Data], pinned: Mapping[tuple[str | int, ...], str]) -> dict[str, Data]:
+def _our_build(images: ImageStore, image: str) -> str:
+    parsed = parse_reference(image)
+    unpinned = ImageReference(registry=parsed.registry, repository=parsed.repository, tag=parsed.tag, digest=None)
+    return pinned_image(images, str(unpinned))
+
+
+def _with_pins(pod: dict[str, Data], pinned: Mapping[str, str]) -> dict[str, Data]:
     """Return the pod after injection with the pinned images, each found again by the image that it had."""
-    if not pinned:
-        return pod
-    images = {str(parse_reference(image).name): image for image in pinned.values()}
     for kind in ("initContainers", "containers"):
         containers = pod.get(kind)
         for container in containers if isinstance(containers, list) else []:
-            image = container.get("image") if isinstance(container, dict) else None
-            if isinstance(container, dict) and isinstance(image, str) and image.startswith(OURS):
-                container["image"] = images.get(parse_reference(image).name, image)
+            if isinstance(container, dict) and isinstance(image := container.get("image"), str):
+                container["image"] = pinned.get(image, image)
     return pod

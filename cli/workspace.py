@@ -74,6 +74,11 @@ class Workspace:
         return self.root / "images"
 
     @property
+    def image_lock(self) -> Path:
+        """Which bytes each image reference meant."""
+        return self.root / "images.lock.json"
+
+    @property
     def dev(self) -> Path:
         """The simulated vendor, its reference values and development images."""
         return self.root / ".contrast-dev"

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from images.errors import ReferenceInvalidError
 
 _MAX_REFERENCE = 1024
+_MAX_HOST = 261
 # The grammar of the distribution project: host[:port], path components, tag, digest.
 _HOST = re.compile(
     r"(?:[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?(?:\.[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?)*|\[[0-9a-fA-F:]+\])(?::[0-9]{1,5})?"
@@ -84,6 +85,11 @@ def parse_reference(text: str) -> ImageReference:
     if registry == _DOCKER_HUB and "/" not in repository:
         repository = f"library/{repository}"
     return ImageReference(registry=registry, repository=repository, tag=tag or None, digest=digest or None)
+
+
+def is_host(text: str) -> bool:
+    """Whether *text* names a registry: ``host`` or ``host:port``."""
+    return len(text) <= _MAX_HOST and _HOST.fullmatch(text) is not None
 
 
 def _split_registry(rest: str) -> tuple[str, str]:

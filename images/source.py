@@ -55,7 +55,10 @@ class ImageSource(ImageStore):
         return tuple(item.locked for item in self._fetched.values())
 
     def missing(self, references: Iterable[str]) -> tuple[ImageReference, ...]:
-        """Those of *references* that no layout holds; what is no reference is left for `config` to refuse."""
+        """Those of *references* that no layout holds and a registry might.
+
+        What is no reference is left for `config` to refuse; names below ``.invalid`` will never be a registry's.
+        """
         found: dict[ImageReference, None] = {}
         for text in references:
             with contextlib.suppress(ImageError):
@@ -63,7 +66,8 @@ class ImageSource(ImageStore):
                 try:
                     super().find(parsed)
                 except ImageNotFoundError:
-                    found[parsed] = None
+                    if not parsed.registry.partition(":")[0].endswith(".invalid"):
+                        found[parsed] = None
         return tuple(found)
 
     def fetch(
