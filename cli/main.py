@@ -20,6 +20,9 @@ _COMMANDS: Final = {
     "recover": "cli.recover:recover",
     "ledger": "cli.ledger:ledger",
     "witness": "cli.witness:witness",
+    "policy": "cli.policy:policy",
+    "attestation": "cli.attestation:attestation",
+    "measure": "cli.measure:measure",
     "dev": "cli.dev:dev",
 }
 

@@ -7,6 +7,7 @@ from enum import Enum
 
 # Only what RE2, Rust's regex and Python's re read alike; no dot, which is a byte in one, a character in another.
 _SPECIAL = re.compile(r"[\\.+*?()|\[\]{}^$]")
+_QUOTED = re.compile(r"\\([\\.+*?()|\[\]{}^$])")
 _IP = r"([0-9]{1,3}([.][0-9]{1,3}){3}|[0-9a-f:]{2,39})"
 SUFFIX = "[bcdfghjklmnpqrstvwxz2456789]{1,10}"  # Kubernetes' alphabet for generated names.
 
@@ -90,6 +91,15 @@ class Text:
 def escape(text: str) -> str:
     """Quote *text* for a regular expression, the same for RE2, Rust and Python."""
     return _SPECIAL.sub(lambda match: "\\" + match.group(), text)
+
+
+def readable(pattern: str) -> str:
+    """A pattern of ours for people: each hole by its name in angle brackets, the rest as it was written."""
+    found = pattern.removeprefix("^").removesuffix("$")
+    # Longer patterns first: some hold others.
+    for hole, written in sorted(_PATTERNS.items(), key=lambda pair: -len(pair[1])):
+        found = found.replace(written, "<address>" if written == _IP else f"<{hole.value}>")
+    return _QUOTED.sub(r"\1", found)
 
 
 def expand(text: str, lookup: Callable[[str], Text | None]) -> Text:
