@@ -37,6 +37,7 @@ class CertificateCase:
     time_ms: int
     certificate: bytes
     subject: bytes
+    verdict: bytes
     sans: tuple[str, ...]
     not_before: int
     not_after: int

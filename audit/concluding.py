@@ -5,16 +5,18 @@ from collections.abc import Collection, Sequence
 from attestation.binding import Purpose, report_data
 from attestation.reference import ReferenceValues
 from audit.cases import Knowledge
+from audit.judging import verdict_fault
 from audit.known_now import Today
 from audit.reading import Reading
 from audit.report import EpochEntry, Finding, Report
 from coordinator.events import EpochOpened
-from coordinator.refusals import UnprovenError
+from coordinator.refusals import RuleBrokenError, UnprovenError
 from coordinator.rules import describe, epoch_verifier_key
 from coordinator.state import Epoch, State
 from ledger.checkpoint import Checkpoint, open_finished, parse_checkpoint, read_checkpoint
 from ledger.errors import LedgerContentError, NoteError
 from ledger.note import VerifierKey, open_note
+from manifest.model import Manifest
 
 
 def conclude(
@@ -43,6 +45,8 @@ def conclude(
         dict.fromkeys(digest for entry in reading.manifests for digest in sorted(entry.manifest.coordinator_policies))
     )
     findings = [*reading.findings, *_strangers(epochs, named, reference_values, coordinator_policies)]
+    if full:
+        findings += _verdicts(reading)
     if knowledge is not None:
         findings += _refused_now(reading, knowledge)
     return Report(
@@ -139,14 +143,48 @@ def _strangers(
     return findings
 
 
+def _verdicts(reading: Reading) -> list[Finding]:
+    """What Coordinators recorded of themselves, compared with what is found: the rules judge only the evidence."""
+    findings = []
+    for epoch in reading.state.epochs:
+        manifest = _judged_by(reading, epoch)
+        verdict = reading.rules.judge_epoch(
+            epoch.event,
+            manifest.reference_values,
+            policies=manifest.coordinator_policies,
+            at_ms=epoch.time_ms,
+            seq=epoch.seq,
+        )
+        recorded = reading.source.blob(epoch.event.verdict)
+        if recorded is None:
+            error: Exception = UnprovenError(epoch.seq, f"the verdict (blob {epoch.event.verdict.hex()})")
+        elif (fault := verdict_fault(recorded, verdict)) is not None:
+            error = RuleBrokenError(epoch.seq, fault[0], seen=fault[1], wanted=fault[2])
+        else:
+            continue
+        findings.append(
+            Finding(
+                seq=epoch.seq,
+                code=str(getattr(error, "code", "")),
+                text=str(error),
+                proven_wrong=isinstance(error, RuleBrokenError),
+                about=EpochOpened.type,
+            )
+        )
+    return findings
+
+
+def _judged_by(reading: Reading, epoch: Epoch) -> Manifest:
+    """The manifest in force when the epoch was opened; for the first one, the manifest that follows it."""
+    earlier = [entry.manifest for entry in reading.manifests if entry.seq < epoch.seq]
+    return earlier[-1] if earlier else reading.manifests[0].manifest
+
+
 def _refused_now(reading: Reading, knowledge: Knowledge) -> list[Finding]:
     """Epochs whose evidence would be refused today: such a Coordinator may have been an extracted key's."""
     today, findings = Today(knowledge), []
-    by_seq = {entry.seq: entry.manifest for entry in reading.manifests}
     for epoch in reading.state.epochs:
-        # The first epoch is judged by the manifest that follows it, later ones by that in force.
-        seqs = [seq for seq in by_seq if seq < epoch.seq] or sorted(by_seq)[:1]
-        manifest = by_seq[max(seqs)]
+        manifest = _judged_by(reading, epoch)
         subject = _need(reading, epoch.event.subject, "the epoch's subject")
         binding = report_data(Purpose.EPOCH, reading.body_hash(epoch.event.anchor_seq), subject)
         evidence = reading.rules.evidence(epoch.event.evidence, epoch.seq)

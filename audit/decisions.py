@@ -62,6 +62,7 @@ class Decisions:
             time_ms=entry.body.time_ms,
             certificate=self._need(event.certificate, seq, "the certificate"),
             subject=attested.subject,
+            verdict=self._need(attested.verdict, seq, "the verdict"),
             sans=event.sans,
             not_before=event.not_before,
             not_after=event.not_after,

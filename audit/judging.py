@@ -18,7 +18,14 @@ from coordinator.keys import sha256
 from coordinator.rules import describe, moment
 from manifest.model import Manifest
 from manifest.parse import parse_manifest
-from wire.extensions import Companions, ExtensionError, read_checkpoint, read_companions, read_simulated
+from wire.extensions import (
+    Companions,
+    ExtensionError,
+    read_checkpoint,
+    read_claims,
+    read_companions,
+    read_simulated,
+)
 
 
 class _BrokenError(Exception):
@@ -100,6 +107,7 @@ class Judge:
             companions = read_companions(leaf)
             checkpoint = read_checkpoint(leaf)
             simulated = read_simulated(leaf)
+            claims = read_claims(leaf)
         except (ca.CertificateError, EvidenceError, ExtensionError) as error:
             raise _BrokenError("the certificate breaks the rules", str(error)) from None
         dates = (int(leaf.not_valid_before_utc.timestamp()), int(leaf.not_valid_after_utc.timestamp()))
@@ -112,6 +120,8 @@ class Judge:
         if checkpoint.origin != case.origin or checkpoint.size > case.seq:
             raise _BrokenError("the leaf carries a checkpoint that was not there yet", str(checkpoint.size))
         self.heads.append((case.seq, checkpoint.size, checkpoint.root))
+        if claims != _claims(case.verdict):
+            raise _BrokenError("the leaf claims something else than its evidence", json.dumps(claims)[:512])
         if simulated != case.simulated:
             raise _BrokenError("the leaf hides, or claims, simulated evidence")
         if set(companions.secrets) != ({case.secret_id} if case.secret_id else set()):
@@ -149,17 +159,34 @@ def _refused_now(case: AttestationCase, why: str) -> Fault:
     return Fault(case.seq, "what is known now refuses this evidence", seen=why, about=_ABOUT[AttestationCase], now=True)
 
 
-def _same_verdict(recorded: bytes, found: Verdict) -> None:
-    """What a verdict decided is compared; its texts are for people and may be worded better some day."""
+def verdict_fault(recorded: bytes, found: Verdict) -> tuple[str, str, str] | None:
+    """How the recorded verdict differs from the one *found*: rule, seen, wanted; None where it decided the same.
+
+    What a verdict decided is compared; its texts are for people and may be worded better some day.
+    """
     own_raw = found.json()
     if recorded == own_raw:
-        return
+        return None
     try:
         decided = _decided(json.loads(recorded))
     except (ValueError, KeyError, TypeError, RecursionError):
-        raise _BrokenError("the verdict recorded is no verdict", repr(recorded[:60])) from None
+        return "the verdict recorded is no verdict", repr(recorded[:60]), ""
     if decided != _decided(json.loads(own_raw)):
-        raise _BrokenError("the verdict recorded is not the one found", sha256(recorded).hex(), sha256(own_raw).hex())
+        return "the verdict recorded is not the one found", sha256(recorded).hex(), sha256(own_raw).hex()
+    return None
+
+
+def _same_verdict(recorded: bytes, found: Verdict) -> None:
+    fault = verdict_fault(recorded, found)
+    if fault is not None:
+        raise _BrokenError(*fault)
+
+
+def _claims(verdict: bytes) -> object:
+    try:
+        return json.loads(verdict)["claims"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise _BrokenError("the verdict recorded is no verdict", repr(verdict[:60])) from None
 
 
 def _decided(verdict: dict[str, object]) -> tuple[object, ...]:

@@ -88,6 +88,7 @@ def examine(
         reading = Reading(source, jury, progress)
         try:
             verified = replay_source(reading.source, visit=reading.visit, workers=workers)
+            reading.rules.complete(reading.state)
         except (LedgerError, RuleBrokenError, UnprovenError) as error:
             broken = error
         faults = jury.faults()

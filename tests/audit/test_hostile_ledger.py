@@ -18,6 +18,7 @@ from coordinator.refusals import RuleBrokenError
 from coordinator.rules import Rules
 from ledger.entry import parse_entry
 from tests.support.dishonest import Ledger, honest_ledger
+from wire.extensions import CLAIMS_OID
 
 
 @pytest.fixture(scope="module")
@@ -94,9 +95,17 @@ def test_a_ledger_does_not_end_in_the_middle_of_a_command(honest: Ledger, kind: 
     rules.complete(state_at(source, len(honest.written)))
     with pytest.raises(RuleBrokenError, match=f"entry {end}: the ledger ends"):
         rules.complete(state_at(source, end))
+    refused(replace(honest, written=honest.written[:end]), because=f"entry {end}: the ledger ends")
 
 
-def leaf_for(ledger: Ledger, at: int, *, sans: tuple[str, ...] | None = None, name: str | None = None) -> Ledger:
+def leaf_for(
+    ledger: Ledger,
+    at: int,
+    *,
+    sans: tuple[str, ...] | None = None,
+    name: str | None = None,
+    claims: tuple[bytes, bytes] = (b"", b""),
+) -> Ledger:
     """The ledger with another leaf at the certificate *at*, signed by the mesh CA as only a Coordinator can."""
     issued: Any = ledger.written[at].event
     leaf = x509.load_der_x509_certificate(ledger.blobs[issued.certificate])
@@ -113,7 +122,10 @@ def leaf_for(ledger: Ledger, at: int, *, sans: tuple[str, ...] | None = None, na
     for extension in leaf.extensions:
         if sans is not None and isinstance(extension.value, x509.SubjectAlternativeName):
             continue
-        builder = builder.add_extension(extension.value, extension.critical)
+        value = extension.value
+        if extension.oid == CLAIMS_OID and isinstance(value, x509.UnrecognizedExtension):
+            value = x509.UnrecognizedExtension(CLAIMS_OID, value.value.replace(*claims))
+        builder = builder.add_extension(value, extension.critical)
     if sans:
         names = x509.SubjectAlternativeName([x509.DNSName(san) for san in sans])
         builder = builder.add_extension(names, critical=False)
@@ -129,6 +141,7 @@ def test_a_leaf_with_a_name_that_the_manifest_does_not_give_is_found(honest: Led
     ledger = replace(honest, written=honest.written[: at + 1])  # What follows is bound to the entries before it.
     assert replay(leaf_for(ledger, at).source()).ok
     refused(leaf_for(ledger, at, name="vault"), because="the leaf's subject")
+    refused(leaf_for(ledger, at, claims=(b'"Milan"', b'"Turin"')), because="the leaf claims something else")
     refused(leaf_for(ledger, at, sans=()), because="the leaf's SANs")
     refused(leaf_for(ledger, at, sans=("web", "vault")), because="the leaf's SANs")
 
@@ -146,3 +159,16 @@ def test_a_leaf_of_a_policy_without_names_has_none() -> None:
         if sans:
             with pytest.raises(ca.CertificateError, match="SANs"):
                 ca.check_leaf(leaf, ca.load(mesh, "mesh CA"), sans=(), public_key=spki)
+
+
+def test_a_verdict_that_a_coordinator_made_up_about_itself_is_found(honest: Ledger) -> None:
+    """The rules judge its evidence, and nobody would look at what it wrote of that."""
+    at = honest.find("epoch.opened", 1)
+    opened: Any = honest.written[at].event
+    verdict = honest.blobs[opened.verdict].replace(b'"Milan"', b'"Turin"')
+    made_up = honest.with_blob(verdict).changed(at, verdict=hashlib.sha256(verdict).digest())
+    findings = replay(replace(made_up, written=made_up.written[: at + 2]).source()).findings
+    assert [(finding.seq, finding.code, finding.proven_wrong) for finding in findings] == [(at, "rule_broken", True)]
+    missing = {digest: blob for digest, blob in honest.blobs.items() if digest != opened.verdict}
+    findings = replay(replace(honest, blobs=missing).source()).findings
+    assert [(finding.seq, finding.code, finding.proven_wrong) for finding in findings] == [(at, "unproven", False)]
