@@ -47,6 +47,12 @@ class CollateralError(AttestationError):
     code = "collateral_malformed"
 
 
+class HclError(AttestationError):
+    """Bytes that are not a blob of Azure's paravisor."""
+
+    code = "hcl_malformed"
+
+
 class CertificateError(AttestationError):
     """A certificate or revocation list that is not strict DER, or does not hold what the vendor writes."""
 
@@ -57,6 +63,12 @@ class CertificateTableError(AttestationError):
     """A certificate table (GHCB, auxblob) that points outside itself or holds something else than certificates."""
 
     code = "certificate_table_malformed"
+
+
+class UnknownFormatError(AttestationError):
+    """Bytes that are nothing that this package reads."""
+
+    code = "format_unknown"
 
 
 class ReferenceValueError(AttestationError):

@@ -67,6 +67,13 @@ def describe_policy(wanted: GuestPolicy) -> str:
     )
 
 
+def describe_policy_bits(policy: int) -> str:
+    """What a launch policy says, bit by bit."""
+    names = [name for bit, name in (*_ALLOWANCES, *_DEMANDS) if policy >> bit & 1]
+    names += [name for bit, name in ((18, "MIGRATE_MA"), (19, "DEBUG")) if policy >> bit & 1]
+    return f"ABI {policy >> 8 & 0xFF}.{policy & 0xFF}, " + (", ".join(names) or "no bit set")
+
+
 def platform_fault(platform_info: int, wanted: PlatformInfo) -> str | None:
     """Which required bits are clear and which forbidden ones set, None if all is well."""
     faults = []
