@@ -13,6 +13,7 @@ from audit.report import Report
 from cli.errors import RefusedError, UsageFaultError
 from cli.events import entry_json, row, short, state_json, time_text
 from cli.options import PATHS, judging_options
+from cli.receipts import check_receipt_command, receipt
 from cli.release import release
 from cli.session import Session, example, json_option
 from cli.sources import Opened, open_ledger
@@ -209,3 +210,7 @@ def _state_rows(state: State) -> list[tuple[str, str]]:
 
 def _closed(seq: int | None) -> str:
     return "open" if seq is None else f"closed at {seq}"
+
+
+for _command in (receipt, check_receipt_command):
+    ledger.add_command(_command)

@@ -8,13 +8,13 @@ from typing import Final
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from audit.receipt import keyring_of
 from audit.replay import replay
 from audit.report import Report
 from cli.errors import RefusedError
 from cli.heads import Head, check_extends, render_heads
 from cli.sources import CheckedSource
 from cli.yardstick import Yardstick
-from coordinator.rules import epoch_verifier_key
 from ledger.merkle import Frontier, leaf_hash
 from ledger.note import VerifierKey
 from ledger.source import DirectorySource, Source
@@ -134,15 +134,7 @@ def write_results(folder: Path, verified: Verified, *, address: str) -> None:
 
 def verifier_keys(report: Report) -> bytes:
     """Return the keys for offline checks: the ledger's, and each epoch's with the sizes for which it signs."""
-    state = report.state
-    lines = [
-        "# the ledger; a checkpoint counts only with a signature of an epoch below as well",
-        state.verifier_keys[0],
-    ]
-    for epoch in state.epochs:
-        last = "" if epoch.closed_at is None else str(epoch.closed_at)
-        lines += [f"# epoch, sizes {epoch.seq + 1} to {last or 'now'}", str(epoch_verifier_key(state, epoch))]
-    return ("\n".join(lines) + "\n").encode()
+    return keyring_of(report.state).text().encode()
 
 
 def pem(der: bytes) -> bytes:
