@@ -147,11 +147,13 @@ class Transport:
             raise AssertionError("the client is an async context manager: enter it first")
         settings = self._settings
         timeout = aiohttp.ClientTimeout(total=seconds, sock_connect=settings.connect_s, sock_read=settings.idle_s)
-        proxy, proxy_auth = self._proxy(url)
+        proxy, to_proxy = self._proxy(url)
+        if url.scheme == "http":  # Such a request goes to the proxy as it is, without a tunnel.
+            headers = {**headers, **to_proxy}
         try:
             async with self._session.request(
                 method, url, headers=headers, data=form, allow_redirects=False, timeout=timeout, proxy=proxy,
-                proxy_auth=proxy_auth,
+                proxy_headers=to_proxy or None,
             ) as response:  # fmt: skip
                 yield response
         except aiohttp.ClientConnectorCertificateError as error:
@@ -171,13 +173,16 @@ class Transport:
         except (aiohttp.ClientError, OSError) as error:
             raise TransientError(f"{url.host}: {shown(str(error) or type(error).__name__)}") from error
 
-    def _proxy(self, url: URL) -> tuple[URL | None, aiohttp.BasicAuth | None]:
+    def _proxy(self, url: URL) -> tuple[URL | None, dict[str, str]]:
+        """The proxy for *url*, and the headers for it alone."""
         found = self._proxies.get(url.scheme)
         if found is None or urllib.request.proxy_bypass_environment(f"{url.host}:{url.port}", self._proxies):  # type: ignore[attr-defined]
-            return None, None
+            return None, {}
         proxy = URL(found)
-        auth = aiohttp.BasicAuth(proxy.user, proxy.password or "") if proxy.user else None
-        return proxy.with_user(None), auth
+        if not proxy.user:
+            return proxy, {}
+        known = aiohttp.encode_basic_auth(proxy.user, proxy.password or "")
+        return proxy.with_user(None), {"Proxy-Authorization": known}
 
 
 async def bounded(response: aiohttp.ClientResponse, limit: int, where: str) -> bytes:
