@@ -86,7 +86,7 @@ def structure(path: Path, workers: int) -> dict[str, Any]:
     with _limits(lambda: _bare_structure(path)) as limits, _peak() as peak:
         store = LmdbStore(path, readonly=True)
         began = time.perf_counter()
-        size = check_structure(StoredSource(store), workers=workers).size
+        size = check_structure(StoredSource(store), workers=workers, path=path).size
         value = time.perf_counter() - began
         store.close()
     return {"value": value, "events": size, **limits(), **peak()}

@@ -1,7 +1,7 @@
 """One helper process and the pipes to it: started, fed, asked, ended. Knows nothing of what it computes.
 
-A helper is a module of this package run by our own interpreter. It has no key, no file and no network, gets its work on
-its input and answers on its output. A dead one says that it is not ready, and its owner does the work instead.
+A helper is a module of this package run by our own interpreter. It has no key and no network, gets its work on its
+input and answers on its output. A dead one says that it is not ready, and its owner does the work instead.
 """
 
 import os
@@ -16,15 +16,15 @@ READY: Final = b"r"  # a helper writes it once it has started up
 class HelperProcess:
     """The process of one module. Nothing here raises: what a helper cannot do is done elsewhere."""
 
-    def __init__(self, module: str) -> None:
-        """Start ``python -m module``; it is ready() a little later."""
+    def __init__(self, module: str, *arguments: str) -> None:
+        """Start ``python -m module arguments``; it is ready() a little later."""
         # The child finds this package where we found it, whatever its working directory.
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path or "." for path in sys.path)}
         self._is_ready = False
         self._process: subprocess.Popen[bytes] | None
         try:
             self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-                [sys.executable, "-m", module],
+                [sys.executable, "-m", module, *arguments],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,  # its death is seen, and mended, by the owner

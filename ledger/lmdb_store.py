@@ -207,11 +207,14 @@ class LmdbStore:
         names = (b"entry", b"node", b"blob", b"request", b"meta")
         try:
             new = not self._readonly and env.stat()["entries"] == 0
-            databases = [env.open_db(name, create=new) for name in names]
-            self._entries, self._nodes, self._blobs, self._requests, self._meta = databases
             if new:
-                with env.begin(write=True, db=self._meta) as txn:
-                    txn.put(b"format", FORMAT)
+                # All in one transaction: killed between two of them, the file would be no ledger for ever after.
+                with env.begin(write=True) as txn:
+                    databases = [env.open_db(name, txn=txn) for name in names]
+                    _must(txn.put(b"format", FORMAT, db=databases[-1]))
+            else:
+                databases = [env.open_db(name, create=False) for name in names]
+            self._entries, self._nodes, self._blobs, self._requests, self._meta = databases
             with env.begin(db=self._meta) as txn:
                 seen = txn.get(b"format")
         except lmdb.NotFoundError as error:

@@ -1,36 +1,35 @@
-"""The helper process of ledger/segments.py: reads records from its input, says what their segment shows.
+"""The helper process of ledger/segments.py: reads records where it is told to, says what their segment shows.
 
-Has no key, no file and no network; ends when its input does.
+Has no key and no network; ends when its input does.
 """
 
-import struct
 import sys
-from itertools import accumulate, pairwise
+from pathlib import Path
 from typing import BinaryIO
 
 from ledger.helper import READY
-from ledger.segments import HEADER, check_segment
+from ledger.lmdb_store import LmdbStore
+from ledger.segments import HEADER, read_segment
 from ledger.shapes import Shapes
+from ledger.source import DirectorySource, Source, StoredSource
 
 
-def serve(given: BinaryIO, answers: BinaryIO) -> None:
+def serve(source: Source, given: BinaryIO, answers: BinaryIO) -> None:
     """Answer segment after segment until *given* ends."""
     answers.write(READY)
     answers.flush()
     shapes = Shapes()
     while len(head := given.read(HEADER.size)) == HEADER.size:
         first, count = HEADER.unpack(head)
-        packed = given.read(4 * count)
-        if len(packed) != 4 * count:
-            return
-        lengths = struct.unpack(f">{count}I", packed)
-        raw = given.read(sum(lengths))
-        if len(raw) != sum(lengths):
-            return
-        raws = [raw[start:end] for start, end in pairwise(accumulate(lengths, initial=0))]
-        answers.write(check_segment(raws, first, shapes).pack())
+        answers.write(read_segment(source, first, count, shapes).pack())
         answers.flush()
 
 
+def main(path: Path) -> None:
+    """Serve the store or exported directory at *path*."""
+    source = StoredSource(LmdbStore(path, readonly=True)) if LmdbStore.exists(path) else DirectorySource(path)
+    serve(source, sys.stdin.buffer, sys.stdout.buffer)
+
+
 if __name__ == "__main__":
-    serve(sys.stdin.buffer, sys.stdout.buffer)
+    main(Path(sys.argv[1]))

@@ -7,11 +7,10 @@ is whole, and may be anybody's.
 """
 
 import struct
-import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
-from itertools import islice
+from pathlib import Path
 from typing import Final
 
 from ledger.checkpoint import read_checkpoint
@@ -25,9 +24,9 @@ from ledger.source import Source
 
 BLOCK: Final = 256  # leaves of one complete subtree of a segment
 _LEVEL: Final = 8
-_ROUND: Final = 16 * BLOCK  # records that are shared out at once: about 4 MB
+_ROUND: Final = 32 * BLOCK  # records of a share: about 8 MB
 _WORTH_A_HELPER: Final = 50_000  # records: as long as it takes to start a process
-HEADER: Final = struct.Struct(">QI")  # first seq, number of records; then their lengths, then their bytes
+HEADER: Final = struct.Struct(">QI")  # first seq, number of records
 _FOUND: Final = struct.Struct(">I32s32sQQHH")
 
 
@@ -70,7 +69,7 @@ def check_segment(raws: Sequence[bytes], first: int, shapes: Shapes) -> Segment:
     skim, hashed = shapes.skim, sha256
     leaves: list[bytes] = []
     leaf_done = leaves.append
-    seq, start, start_ms, head, time_ms, problem = first, b"", 0, b"", 0, None
+    seq, start, start_ms, head, time_ms, problem = first, ZERO_HASH, 0, b"", 0, None
     try:
         for raw in raws:
             at, prev, body_raw = skim(raw, seq)
@@ -86,7 +85,9 @@ def check_segment(raws: Sequence[bytes], first: int, shapes: Shapes) -> Segment:
         problem = error
     whole = len(leaves) // BLOCK * BLOCK
     blocks = tuple(_root(leaves[begin : begin + BLOCK]) for begin in range(0, whole, BLOCK))
-    return Segment(first, seq - first, start, head, start_ms, time_ms, blocks, tuple(leaves[whole:]), problem)
+    return Segment(
+        first, seq - first, start, head or ZERO_HASH, start_ms, time_ms, blocks, tuple(leaves[whole:]), problem
+    )
 
 
 def _root(hashes: list[bytes]) -> bytes:
@@ -108,8 +109,10 @@ class Structure:
     checkpoint_raw: bytes
 
 
-def check_structure(source: Source, *, workers: int = 2) -> Structure:
-    """Check shape, order, chain, time and tree of all of *source* against its checkpoint, on *workers* cores.
+def check_structure(source: Source, *, workers: int = 1, path: Path | None = None) -> Structure:
+    """Check shape, order, chain, time and tree of all of *source* against its checkpoint.
+
+    Where *source* is a store or a directory, *path* says so, and helper processes read it, too, on *workers* cores.
 
     Raises LedgerContentError naming the first bad record, LedgerEmptyError.
     """
@@ -119,7 +122,8 @@ def check_structure(source: Source, *, workers: int = 2) -> Structure:
     except NoteError as error:
         raise LedgerContentError(None, f"the checkpoint is malformed: {error}") from error
     ends = _Ends()
-    helpers = [_Helper() for _ in range(workers - 1)] if checkpoint.size >= _WORTH_A_HELPER else []
+    helped = path is not None and checkpoint.size >= _WORTH_A_HELPER
+    helpers = [_Helper(str(path)) for _ in range(workers - 1)] if helped else []
     try:
         for segment in _segments(source, checkpoint.size, helpers):
             ends.join(segment)
@@ -159,76 +163,51 @@ class _Ends:
 
 
 def _segments(source: Source, size: int, helpers: "Sequence[_Helper]") -> Iterator[Segment]:
-    """The segments in order. While helpers check their share of a round, this process checks its own and reads on."""
-    shapes, rounds, first = Shapes(), _rounds(source, size), 0
-    each_s, elsewhere_s = 5e-6, 0.0
-    raws = next(rounds, [])
-    while raws:
+    """The segments in order: in each round every helper is given a share, and this process does the last one."""
+    shapes, at = Shapes(), 0
+    while at < size:
         ready = [helper for helper in helpers if helper.ready()]
-        blocks = -(-len(raws) // BLOCK)
-        # So many that all are done together: this process reads and hands over besides.
-        mine = max(0.0, len(raws) * each_s - len(ready) * elsewhere_s) / ((len(ready) + 1) * each_s)
-        theirs = [] if not ready else _split(blocks - round(mine / BLOCK), len(ready))
-        given: list[tuple[_Helper | None, int, list[bytes]]] = []
-        begin, at = time.perf_counter(), 0
-        for helper, share in zip(ready, theirs, strict=True):
-            part = raws[at : at + share * BLOCK]
-            if part:
-                given.append((helper if helper.give(first + at, part) else None, first + at, part))
-                at += len(part)
-        passed_s = time.perf_counter() - begin
-        begin = time.perf_counter()
-        own = check_segment(raws[at:], first + at, shapes)
-        if at < len(raws):
-            each_s = (time.perf_counter() - begin) / (len(raws) - at)
-        begin = time.perf_counter()
-        first += len(raws)
-        raws, failure = [], None
-        try:
-            raws = next(rounds, [])
-        except LedgerContentError as error:  # missing or unreadable; a bad record before it comes first
-            failure = error
-        elsewhere_s = passed_s + time.perf_counter() - begin
-        for worker, start, part in given:
-            answer = None if worker is None else worker.answer(start)
-            yield check_segment(part, start, shapes) if answer is None else answer
-        yield own
-        if failure is not None:
-            raise failure
+        count = min(_ROUND * (len(ready) + 1), size - at)
+        share = -(-count // (len(ready) + 1) // BLOCK) * BLOCK
+        given = []
+        for helper in ready:
+            if (part := min(share, size - at)) > 0:
+                given.append((helper.give(at, part), helper, at, part))
+                at += part
+        own = read_segment(source, at, min(share, size - at), shapes)
+        for taken, helper, first, part in given:
+            found = helper.answer(first) if taken else None
+            yield read_segment(source, first, part, shapes) if found is None else found
+        if own.count or own.problem is not None:
+            yield own
+        at += own.count
 
 
-def _split(blocks: int, shares: int) -> list[int]:
-    return [blocks // shares + (number < blocks % shares) for number in range(shares)]
-
-
-def _rounds(source: Source, size: int) -> Iterator[list[bytes]]:
-    entries, seen = source.entries(0, size), 0
-    while seen < size:
-        raws: list[bytes] = []
-        problem: LedgerContentError | None = None
-        try:
-            raws.extend(islice(entries, min(_ROUND, size - seen)))
-        except LedgerContentError as error:
-            problem = error
-        if raws:
-            yield raws
-            seen += len(raws)
-        if problem is not None:
-            raise problem
-        if not raws:
-            raise LedgerContentError(seen, f"the record is missing; the checkpoint says that there are {size}")
+def read_segment(source: Source, first: int, count: int, shapes: Shapes) -> Segment:
+    """Read and check records [*first*, *first* + *count*); a missing one is the problem of those before it."""
+    raws: list[bytes] = []
+    missing: LedgerContentError | None = None
+    try:
+        raws.extend(source.entries(first, first + count))
+    except LedgerContentError as error:
+        missing = error
+    if missing is None and len(raws) != count:
+        missing = LedgerContentError(
+            first + len(raws), "the record is missing; the checkpoint says that there are more"
+        )
+    segment = check_segment(raws, first, shapes)
+    return segment if segment.problem is not None or missing is None else replace(segment, problem=missing)
 
 
 class _Helper(HelperProcess):
     """A process of ledger/segment_worker.py."""
 
-    def __init__(self) -> None:
-        super().__init__("ledger.segment_worker")
+    def __init__(self, path: str) -> None:
+        super().__init__("ledger.segment_worker", path)
 
-    def give(self, first: int, raws: Sequence[bytes]) -> bool:
-        """Hand over records; False if the process has died."""
-        lengths = struct.pack(f">{len(raws)}I", *map(len, raws))
-        return self.write(b"".join((HEADER.pack(first, len(raws)), lengths, *raws)))
+    def give(self, first: int, count: int) -> bool:
+        """Say which records to check; False if the process has died."""
+        return self.write(HEADER.pack(first, count))
 
     def answer(self, first: int) -> Segment | None:
         """What the process found; None if it died before it could say."""
