@@ -15,9 +15,11 @@ from policy.explain import reasons
 from policy.model import SANDBOX_KEY, Pod
 from policy.names import example_name
 from policy.podspec import expected_pod
+from policy.reasons import get
 from policy.rego import Policy, policy_data, render
 from policy.requests import PodFacts, Request, Shim
 from policy.settings import DEFAULT_SETTINGS, Settings
+from tests.support.regorus import regorus_answers
 
 DIGEST = "sha256:" + "1" * 64
 IMAGE = f"registry.invalid/app:v1@{DIGEST}"
@@ -138,9 +140,16 @@ class Case:
         self.engine = PolicyEngine(self.policy.text)
 
     def ask(self, endpoint: str, request: Request) -> Decision:
-        """Ask, and hold the explanation to the answer: it finds something exactly where the Rego denies."""
+        """Ask, and hold the explanation to the answer: it finds something exactly where the Rego denies.
+
+        Where the agent's own interpreter is on this machine, its answer is the same.
+        """
         state = self.engine.state
         decision = self.engine.allow(endpoint, request)
+        for allowed, operations in regorus_answers(self.policy.text, state, endpoint, request):
+            assert allowed == decision.allowed, (endpoint, allowed, decision)
+            changed = {str(get(op, "path")).removeprefix("/pstate/"): get(op, "value") for op in operations}
+            assert not allowed or {**state, **changed} == self.engine.state, (endpoint, operations)
         found = reasons(policy_data(self.policy.text), state, endpoint, request)
         assert decision.allowed == (not found), (decision, found)
         return decision
