@@ -26,13 +26,13 @@ from ledger.tiles import Tile
 @click.command(
     name="receipt", epilog=example("contrast ledger receipt verify/ledger --seq 4 --output certificate.tlog-proof")
 )
-@click.argument("source", type=PATHS)
+@click.argument("source")
 @click.option("--seq", type=click.IntRange(0), required=True, help="The entry.")
 @click.option("--cose", is_flag=True, help="An RFC 9942 COSE receipt; the entry itself is written beside it.")
 @click.option("-o", "--output", "path", type=PATHS, default=None, help="File to write [default: standard output].")
 @json_option
 @click.pass_obj
-def receipt(session: Session, *, source: Path, seq: int, cose: bool, path: Path | None) -> None:
+def receipt(session: Session, *, source: str, seq: int, cose: bool, path: Path | None) -> None:
     """Make the receipt of an entry: its place in a tree that the ledger and a Coordinator have signed.
 
     The default is a C2SP tlog-proof that holds the entry. A COSE receipt is for programs of the SCITT world; it is
