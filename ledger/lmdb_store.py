@@ -10,6 +10,7 @@ from __future__ import annotations  # lmdb's types are generic for the checker o
 
 import errno
 import os
+import shutil
 import struct
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +28,7 @@ from ledger.store import EMPTY_HEAD, Batch, Head, State
 
 DEFAULT_MAP_SIZE: Final = 64 * 2**30  # address space, not disk: the file is only as long as its content
 FORMAT: Final = b"contrast-ledger/1"
+_DATABASES: Final = (b"entry", b"node", b"blob", b"request", b"meta")
 _KEY = struct.Struct(">Q")  # big-endian, so that LMDB's order is ours
 _HEAD = struct.Struct(">Q32s")
 _LITTLE_SPACE: Final = 2**20
@@ -169,23 +171,20 @@ class LmdbStore:
 
     def _open(self, *, must_exist: bool = False) -> None:
         file = self._path / "data.mdb"
-        fresh = not file.exists()
-        if fresh and (must_exist or self._readonly):
+        there = file.exists()
+        if not there and (must_exist or self._readonly):
             raise StoreError(f"there is no ledger at {self._path}: give the directory that holds data.mdb")
         try:
-            if fresh:
-                self._path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            elif not self._readonly and file.stat().st_size == 0:
-                fresh = True  # a crash between creating the file and writing its first pages
-            else:
-                check_file(file)
+            if not self._readonly and not (there and file.stat().st_size):
+                self._create(file)
+            check_file(file)
             env = lmdb.open(
                 str(self._path),
                 map_size=self._map_size,
                 max_dbs=8,
                 mode=0o600,
                 readonly=self._readonly,
-                create=not self._readonly,
+                create=False,
                 # A reader on a medium that cannot be written needs no lock: nobody writes there.
                 lock=os.access(self._path, os.W_OK),
                 # meminit stays on: unused bytes of a page must not carry this process's memory to the disk.
@@ -199,21 +198,28 @@ class LmdbStore:
             raise
         self._env = env
         self._page_size = env.stat()["psize"]
-        if fresh:
-            _sync_directory(self._path)
-            _sync_directory(self._path.parent)
+
+    def _create(self, file: Path) -> None:
+        """Make an empty store beside, then put it in place: there is a whole file or none, whenever the power fails."""
+        self._path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        making = self._path / "new"
+        shutil.rmtree(making, ignore_errors=True)  # of a creation that was cut short
+        making.mkdir(mode=0o700)
+        env = lmdb.open(str(making), map_size=self._map_size, max_dbs=8, mode=0o600)
+        try:
+            with env.begin(write=True) as txn:
+                databases = [env.open_db(name, txn=txn) for name in _DATABASES]
+                _must(txn.put(b"format", FORMAT, db=databases[-1]))
+        finally:
+            env.close()
+        (making / "data.mdb").rename(file)
+        shutil.rmtree(making)
+        _sync_directory(self._path)
+        _sync_directory(self._path.parent)
 
     def _open_databases(self, env: lmdb.Environment) -> None:
-        names = (b"entry", b"node", b"blob", b"request", b"meta")
         try:
-            new = not self._readonly and env.stat()["entries"] == 0
-            if new:
-                # All in one transaction: killed between two of them, the file would be no ledger for ever after.
-                with env.begin(write=True) as txn:
-                    databases = [env.open_db(name, txn=txn) for name in names]
-                    _must(txn.put(b"format", FORMAT, db=databases[-1]))
-            else:
-                databases = [env.open_db(name, create=False) for name in names]
+            databases = [env.open_db(name, create=False) for name in _DATABASES]
             self._entries, self._nodes, self._blobs, self._requests, self._meta = databases
             with env.begin(db=self._meta) as txn:
                 seen = txn.get(b"format")

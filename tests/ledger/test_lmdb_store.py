@@ -83,11 +83,13 @@ def test_a_crash_right_after_creation_leaves_an_empty_store(tmp_path: Path) -> N
     store = LmdbStore(tmp_path)
     assert filled(store, 1).size == 1
     store.close()
-    (tmp_path / "bare").mkdir()
-    lmdb.open(str(tmp_path / "bare"), max_dbs=8).close()  # metas written, our tables not yet
-    store = LmdbStore(tmp_path / "bare")
+    half = tmp_path / "half" / "new"  # killed while it was made beside
+    half.mkdir(parents=True)
+    lmdb.open(str(half), max_dbs=8).close()
+    store = LmdbStore(half.parent)
     assert filled(store, 1).size == 1
     store.close()
+    assert not half.exists()
 
 
 def test_a_full_map_refuses_the_batch_and_nothing_else(tmp_path: Path) -> None:

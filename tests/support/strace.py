@@ -70,7 +70,7 @@ def acknowledged(lines: Sequence[str]) -> list[Acked]:
 
 def on_ledger(path: Path) -> list[str]:
     """Options that confine strace to the files of the ledger at *path*."""
-    names = (path, path / "data.mdb", path / "lock.mdb", path.parent)
+    names = (path, path / "data.mdb", path / "lock.mdb", path / "new", path / "new" / "data.mdb", path.parent)
     return [option for name in names for option in ("-P", str(name))]
 
 
