@@ -1,7 +1,5 @@
 """What the YAML of a deployment says about confidential pods, for `generate` and `set`; nothing is changed here."""
 
-import base64
-import binascii
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +7,9 @@ from pathlib import Path
 
 from cli.entries import Subject
 from k8s.problems import Problem, ResourceError
-from k8s.resources import POLICY, Resource, ResourceSet, Workload, load_folder, read_resources
+from k8s.resources import INITDATA, POLICY, Resource, ResourceSet, Workload, load_folder, read_resources
+from policy.carrier import measured_bytes
+from policy.errors import PolicyTextError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,19 +57,15 @@ def read_policies(paths: Sequence[Path]) -> tuple[YamlPolicy, ...]:
 
 
 def annotated_policy(workload: Workload) -> bytes | None:
-    """Return the policy in the workload's annotation, None where it has none.
+    """Return what HOSTDATA measures of the workload's policy (the policy, or initdata), None where it has none.
 
     Raises:
-        ResourceError: the annotation is no base64.
+        ResourceError: the annotation cannot be unpacked.
     """
-    encoded = workload.policy_annotation
-    if encoded is None:
-        return None
     try:
-        return base64.b64decode(encoded, validate=True)
-    except (binascii.Error, ValueError):
-        message = "the policy is no base64: remove this annotation and run `contrast generate`"
-        raise ResourceError([_at_annotation(workload, message)]) from None
+        return measured_bytes(workload.annotations)
+    except PolicyTextError as error:
+        raise ResourceError([_at_annotation(workload, str(error))]) from None
 
 
 def subject(workload: Workload, resources: ResourceSet, *, policy: bytes, before: bytes | None) -> Subject:
@@ -118,4 +114,5 @@ def _selects(service: Resource, labels: Mapping[str, object]) -> bool:
 
 
 def _at_annotation(workload: Workload, message: str) -> Problem:
-    return workload.problem((*workload.template, "metadata", "annotations", POLICY), message)
+    name = INITDATA if INITDATA in workload.annotations else POLICY
+    return workload.problem((*workload.template, "metadata", "annotations", name), message)

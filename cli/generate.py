@@ -43,6 +43,7 @@ class Wanted:
     images: ImageChoices
     initializer: str
     publish_secret_values: bool
+    initdata: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +109,13 @@ class Plan:
     is_flag=True,
     help="Allow values of Kubernetes Secrets in policies, which everybody who reaches the Coordinator can read.",
 )
+@click.option(
+    "--initdata",
+    multiple=True,
+    metavar="RUNTIME_CLASS",
+    help="Pods of this class get their policy as initdata (Kata 3.2x and later), may be repeated; a pod that has "
+    "initdata already keeps that form [default: as the annotation io.katacontainers.config.agent.policy].",
+)
 @click.option("--check", is_flag=True, help="Write nothing; exit 1 if something would change.")
 @json_option
 @click.pass_obj
@@ -129,6 +137,7 @@ def generate(
     update_lock: bool,
     initializer_image: str | None,
     publish_secret_values: bool,
+    initdata: tuple[str, ...],
     check: bool,
 ) -> None:
     """Prepare YAML for confidential containers.
@@ -157,6 +166,7 @@ def generate(
         ),
         initializer=initializer_image or release().images.get("initializer") or _dev_initializer(),
         publish_secret_values=publish_secret_values,
+        initdata=initdata,
     )
     with session.output.progress("computing policies") as bars:
         plan = make_plan(wanted, workspace, lambda image: bars(image.reference, image.done, image.total))
@@ -197,7 +207,9 @@ def make_plan(wanted: Wanted, workspace: Workspace, report: Callable[[Progress],
         with faults.collect():
             images = fetch_images(wanted.images, resources, wanted.initializer, lock, report)
             initializer = _initializer(images, wanted.initializer)
-            make = policy_maker(resources, images, publish_secret_values=wanted.publish_secret_values)
+            make = policy_maker(
+                resources, images, publish_secret_values=wanted.publish_secret_values, initdata=wanted.initdata
+            )
             yaml = plan_yaml(resources, images, initializer, make, faults, pin=wanted.images.pin)
             locking = lock_change(workspace.image_lock, lock, images)
     faults.raise_if_any()

@@ -3,7 +3,6 @@
 Everything that can be wrong is collected, so that a person sees all faults of all files at once.
 """
 
-import base64
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,11 +23,12 @@ from k8s.nodes import Data
 from k8s.problems import Problem, ResourceError
 from k8s.resources import ResourceSet, Workload
 from manifest.errors import ManifestError
+from policy.carrier import carried
 from policy.errors import UnsupportedError
 
 OURS: Final = "contrast.invalid/contrast/"  # Images of this system are pinned by generate; all others by their author.
 
-# The policy of a workload whose pod spec, after injection, is given.
+# The policy, or the initdata around it, of a workload whose pod spec, after injection, is given.
 PolicyMaker = Callable[[Workload, Mapping[str, Data]], bytes]
 
 
@@ -105,13 +105,14 @@ def plan_yaml(
             pod = _with_pins(injected_pod(workload, settings), {pin.before: pin.after for pin in pinned})
             text = policy_of(workload, pod)
             digest = hashlib.sha256(text).digest()
+            packed = carried(text)
             old = annotated_policy(workload)
             before = None if old is None else hashlib.sha256(old).digest()
             policies[digest] = text
             subjects.append(subject(workload, resources, policy=digest, before=before))
             edits.setdefault(workload.file.path, []).extend(
                 (
-                    *injection_edits(workload, settings, base64.b64encode(text).decode()),
+                    *injection_edits(workload, settings, packed.value, annotation=packed.annotation),
                     *(
                         SetValue(
                             document=workload.document,

@@ -1,6 +1,6 @@
 """Computing policies for `generate`: images are looked up, `policy` is asked; nothing is decided here."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from cli.planning import PolicyMaker
 from images.config import ImageConfig
@@ -9,17 +9,20 @@ from images.layout import ImageStore
 from images.reference import parse_reference
 from k8s.nodes import Data
 from k8s.problems import Path, Problem, ResourceError
-from k8s.resources import ResourceSet, Workload
+from k8s.resources import INITDATA, ResourceSet, Workload
+from policy.carrier import carry
 from policy.rego import policy_text
 from policy.settings import Settings
 
 
-def policy_maker(resources: ResourceSet, images: ImageStore, *, publish_secret_values: bool) -> PolicyMaker:
+def policy_maker(
+    resources: ResourceSet, images: ImageStore, *, publish_secret_values: bool, initdata: Sequence[str] = ()
+) -> PolicyMaker:
     """Return what computes the policy of a workload from its pod spec after injection.
 
     It raises ResourceError for images that cannot be found, and UnsupportedError for what no policy can express.
     """
-    settings = Settings(publish_secret_values=publish_secret_values)
+    settings = Settings(publish_secret_values=publish_secret_values, initdata=tuple(initdata))
     known: dict[str, ImageConfig] = {}
 
     def make(workload: Workload, pod: Mapping[str, Data]) -> bytes:
@@ -34,7 +37,9 @@ def policy_maker(resources: ResourceSet, images: ImageStore, *, publish_secret_v
         if problems:
             raise ResourceError(problems)
         found = policy_text(workload, known, pod=pod, resources=resources, settings=settings)
-        return found.text.encode()
+        # What stands in the file already stays in its form: only a person removes an annotation.
+        wrapped = workload.runtime_class in settings.initdata or INITDATA in workload.annotations
+        return carry(found.text, initdata=wrapped).measured
 
     return make
 

@@ -9,6 +9,7 @@ from cli.deployment import annotated_policy, read_deployment, where
 from cli.errors import RefusedError, UsageFaultError
 from cli.workspace import read_file
 from k8s.resources import Workload
+from policy.carrier import policy_in
 from policy.names import name_pattern
 from policy.reasons import get
 from policy.rego import policy_data
@@ -30,7 +31,7 @@ def load_policy(path: Path, *, pod: str | None, yaml: Sequence[Path] = ()) -> Lo
     """Read the policy at *path*.
 
     Args:
-        path: Rego text, or a YAML file or folder with annotated pods.
+        path: Rego text, an initdata document, or a YAML file or folder with annotated pods.
         pod: Which workload is meant, where there are several.
         yaml: Where to look for the workload of a policy given as Rego.
 
@@ -41,16 +42,16 @@ def load_policy(path: Path, *, pod: str | None, yaml: Sequence[Path] = ()) -> Lo
     """
     if path.is_dir() or path.suffix in {".yml", ".yaml"}:
         workload = _chosen(_confidential([path]), pod, path)
-        text = annotated_policy(workload)
-        if text is None:
+        measured = annotated_policy(workload)
+        if measured is None:
             raise RefusedError(f"{where(workload)}: {workload} has no policy: run `contrast generate` on this file")
-        return _loaded(f"{path} ({workload})", text, workload)
-    text = read_file(path, what="policy", limit=_LIMIT)
-    found = _loaded(str(path), text, None)
+        return _loaded(f"{path} ({workload})", measured, workload)
+    measured = read_file(path, what="policy", limit=_LIMIT)
+    found = _loaded(str(path), measured, None)
     if not yaml:
         return found
     workloads = [workload for workload in _confidential(yaml) if pod in {None, workload.name}]
-    same = [workload for workload in workloads if annotated_policy(workload) == text]
+    same = [workload for workload in workloads if annotated_policy(workload) == measured]
     named = [workload for workload in workloads if _names(workload, found.data)]
     workload_ = next(iter(same or named), None)
     if workload_ is None:
@@ -59,11 +60,8 @@ def load_policy(path: Path, *, pod: str | None, yaml: Sequence[Path] = ()) -> Lo
     return Loaded(name=found.name, text=found.text, data=found.data, workload=workload_)
 
 
-def _loaded(name: str, raw: bytes, workload: Workload | None) -> Loaded:
-    try:
-        text = raw.decode()
-    except UnicodeDecodeError as error:
-        raise RefusedError(f"{name}: byte {error.start} is not UTF-8, so this is no policy") from None
+def _loaded(name: str, measured: bytes, workload: Workload | None) -> Loaded:
+    text = policy_in(measured)
     return Loaded(name=name, text=text, data=policy_data(text), workload=workload)
 
 

@@ -11,7 +11,7 @@ from typing import Final
 from k8s.edits import Edit, InsertItem, SetValue, apply_to_data
 from k8s.nodes import Data
 from k8s.problems import Path, Problem, ResourceError
-from k8s.resources import POLICY, ResourceSet, Workload
+from k8s.resources import INITDATA, POLICY, ResourceSet, Workload
 
 INITIALIZER: Final = "contrast-initializer"
 VOLUME: Final = "contrast-secrets"
@@ -55,36 +55,46 @@ def injected_pod(workload: Workload, settings: InjectionSettings) -> dict[str, D
     return pod
 
 
-def injection_edits(workload: Workload, settings: InjectionSettings, policy_b64: str) -> tuple[Edit, ...]:
+def injection_edits(
+    workload: Workload, settings: InjectionSettings, policy: str, *, annotation: str = POLICY
+) -> tuple[Edit, ...]:
     """Give the edits of the workload's file that inject everything; none where nothing is missing or different.
 
     Args:
         workload: A confidential workload.
         settings: As for ``injected_pod``.
-        policy_b64: The runtime policy in base64, for the annotation.
+        policy: The runtime policy as the annotation holds it, in base64.
+        annotation: Which annotation: ``POLICY`` or ``INITDATA``.
 
     Raises:
         ResourceError: Something of the author's stands where ours must go; every such place.
     """
     pod = _pod_edits(workload, settings, (*workload.path, *workload.pod_path))
-    return (*_policy_edit(workload, policy_b64), *pod)
+    other = INITDATA if annotation == POLICY else POLICY
+    if other in workload.mapping(*workload.template, "metadata", "annotations"):
+        path = (*workload.template, "metadata", "annotations", other)
+        message = (
+            f"the policy of this pod goes into {annotation}, and a guest takes one of them: remove this annotation"
+        )
+        raise ResourceError([workload.problem(path, message)])
+    return (*_policy_edit(workload, annotation, policy), *pod)
 
 
-def _policy_edit(workload: Workload, policy_b64: str) -> Iterator[Edit]:
+def _policy_edit(workload: Workload, annotation: str, policy: str) -> Iterator[Edit]:
     template = (*workload.path, *workload.template)
     present = workload.get(*workload.template, "metadata")
     metadata = present if isinstance(present, dict) else {}
     annotations = metadata.get("annotations")
     if not metadata:
         yield SetValue(
-            document=workload.document, path=(*template, "metadata"), value={"annotations": {POLICY: policy_b64}}
+            document=workload.document, path=(*template, "metadata"), value={"annotations": {annotation: policy}}
         )
     elif not annotations or not isinstance(annotations, dict):
         path = (*template, "metadata", "annotations")
-        yield SetValue(document=workload.document, path=path, value={POLICY: policy_b64})
-    elif annotations.get(POLICY) != policy_b64:
-        path = (*template, "metadata", "annotations", POLICY)
-        yield SetValue(document=workload.document, path=path, value=policy_b64)
+        yield SetValue(document=workload.document, path=path, value={annotation: policy})
+    elif annotations.get(annotation) != policy:
+        path = (*template, "metadata", "annotations", annotation)
+        yield SetValue(document=workload.document, path=path, value=policy)
 
 
 def _pod_edits(workload: Workload, settings: InjectionSettings, base: Path) -> tuple[Edit, ...]:

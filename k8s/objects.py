@@ -18,6 +18,7 @@ POD_ROLE: Final = ANNOTATION_PREFIX + "pod-role"
 SKIP_INITIALIZER: Final = ANNOTATION_PREFIX + "skip-initializer"
 WORKLOAD_SECRET_ID: Final = ANNOTATION_PREFIX + "workload-secret-id"
 POLICY: Final = "io.katacontainers.config.agent.policy"
+INITDATA: Final = "io.katacontainers.config.hypervisor.cc_init_data"
 RUNTIME_CLASS: Final = "contrast-cc"
 
 

@@ -12,6 +12,7 @@ from typing import Final
 from k8s.nodes import Data
 from k8s.objects import (
     ANNOTATION_PREFIX,
+    INITDATA,
     POD_ROLE,
     POLICY,
     RUNTIME_CLASS,
@@ -29,6 +30,7 @@ from k8s.yamlfile import YamlFile
 
 __all__ = [
     "ANNOTATION_PREFIX",
+    "INITDATA",
     "POD_ROLE",
     "POLICY",
     "RUNTIME_CLASS",

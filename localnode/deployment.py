@@ -4,8 +4,6 @@ What a pod may do stands in its policy, and what it shall do in the requests mad
 node itself decides: how many pods, their names, Services, volumes, probes.
 """
 
-import base64
-import binascii
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,6 +14,8 @@ from k8s.resources import Resource, ResourceSet, Workload, load_folder, read_res
 from localnode.addresses import Service, ServicePort
 from localnode.errors import PodNotFoundError, PolicyMissingError
 from localnode.probes import Probe
+from policy.carrier import measured_bytes, policy_in
+from policy.errors import PolicyTextError
 from policy.names import example_name
 
 DEFAULT_NAMESPACE = "default"
@@ -29,6 +29,7 @@ class PodPlan:
     name: str
     workload: Workload
     policy: str
+    measured: bytes
     index: int
 
     @property
@@ -43,8 +44,8 @@ class PodPlan:
 
     @property
     def host_data(self) -> bytes:
-        """SHA-256 of the policy: what the guest is launched with."""
-        return hashlib.sha256(self.policy.encode()).digest()
+        """SHA-256 of the policy, or of the initdata around it: what the guest is launched with."""
+        return hashlib.sha256(self.measured).digest()
 
     @property
     def labels(self) -> dict[str, str]:
@@ -92,9 +93,9 @@ def plan_pods(resources: ResourceSet) -> tuple[PodPlan, ...]:
     for workload in resources.confidential:
         if workload.is_coordinator:
             continue
-        policy = policy_of(workload)
+        measured, policy = policy_of(workload)
         plans.extend(
-            PodPlan(name=_pod_name(workload, index), workload=workload, policy=policy, index=index)
+            PodPlan(name=_pod_name(workload, index), workload=workload, policy=policy, measured=measured, index=index)
             for index in range(min(workload.replicas, _MAX_REPLICAS))
         )
     return tuple(plans)
@@ -112,25 +113,24 @@ def find_pod(resources: ResourceSet, name: str) -> PodPlan:
         known = ", ".join(sorted(workload.name for workload in resources.confidential)) or "none at all"
         seen = "no" if not found else f"{len(found)} different"
         raise PodNotFoundError(f"{seen} confidential workload named {name!r} in the given files; there is {known}")
-    return PodPlan(name=_pod_name(found[0], 0), workload=found[0], policy=policy_of(found[0]), index=0)
+    measured, policy = policy_of(found[0])
+    return PodPlan(name=_pod_name(found[0], 0), workload=found[0], policy=policy, measured=measured, index=0)
 
 
-def policy_of(workload: Workload) -> str:
-    """The policy in the workload's annotation.
+def policy_of(workload: Workload) -> tuple[bytes, str]:
+    """What is measured of the workload's policy, and the policy's text.
 
     Raises:
-        PolicyMissingError: there is none, or it is not base64 of UTF-8 text.
+        PolicyMissingError: there is none, or it cannot be read.
     """
     where = f"{workload.file.path}:{workload.line()}: {workload}"
-    annotation = workload.policy_annotation
-    if annotation is None:
-        raise PolicyMissingError(f"{where} has no policy in its annotations: run `contrast generate` first")
     try:
-        return base64.b64decode(annotation, validate=True).decode()
-    except (binascii.Error, UnicodeDecodeError, ValueError):
-        raise PolicyMissingError(
-            f"{where}: the policy in its annotation is not base64 of text: run `contrast generate` again"
-        ) from None
+        measured = measured_bytes(workload.annotations)
+        if measured is None:
+            raise PolicyMissingError(f"{where} has no policy in its annotations: run `contrast generate` first")
+        return measured, policy_in(measured)
+    except PolicyTextError as error:
+        raise PolicyMissingError(f"{where}: {error}; run `contrast generate` again") from None
 
 
 def labels_of(workload: Workload) -> dict[str, str]:

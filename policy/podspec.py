@@ -10,7 +10,7 @@ from images.config import ImageConfig
 from images.errors import ImageError
 from images.reference import ImageReference, parse_reference
 from k8s.problems import Path
-from k8s.resources import POLICY, ResourceSet, Workload
+from k8s.resources import INITDATA, POLICY, ResourceSet, Workload
 from policy import identity
 from policy.environment import EnvironmentReader, image_environment
 from policy.errors import UnsupportedError
@@ -34,7 +34,7 @@ from policy.volumes import VolumeReader
 _NO_IMAGE = ImageConfig()
 _SANDBOX_OOM = (-998, -998)
 _KATA = "io.katacontainers."
-_UNSEEN = {POLICY, "io.katacontainers.config.hypervisor.cc_init_data"}  # The shim takes these out.
+_UNSEEN = {POLICY, INITDATA}  # The shim takes these out.
 
 
 def expected_pod(

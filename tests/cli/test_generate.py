@@ -15,11 +15,14 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from cli.deployment import annotated_policy
 from cli.keys import new_seedshare_owner_key, pkcs1, seedshare_owner_public
 from cli.main import cli
-from k8s.resources import load_folder, read_resources
+from k8s.resources import INITDATA, load_folder, read_resources
+from localnode.deployment import find_pod
 from localnode.setup import dev_init
 from manifest.parse import parse_manifest
+from policy.carrier import policy_in
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "emojivoto"
@@ -272,3 +275,22 @@ def test_our_own_images_get_the_digest_of_the_build_that_is_there(folder: Folder
     path.write_bytes(good[:start] + b"0" * 64 + good[start + 64 :])
     folder.ok("deployment")
     assert path.read_bytes() == good
+
+
+def test_policies_go_into_initdata_for_the_runtime_classes_that_read_it(folder: Folder) -> None:
+    """What is measured then is the initdata document: the manifest must name its digest, and local guests have it."""
+    folder.edit("deployment/web.yml", "runtimeClassName: contrast-cc", "runtimeClassName: contrast-cc-next")
+    generate(folder, "--initdata", "contrast-cc-next")
+    found = read_resources(load_folder([folder.root / "deployment"])).confidential
+    names = {workload.name for workload in found if INITDATA in workload.annotations}
+    assert names == {"web"}
+    for workload in found:
+        measured = annotated_policy(workload) or b""
+        assert hashlib.sha256(measured).hexdigest() in folder.manifest()["Policies"]
+        assert find_pod(read_resources(load_folder([folder.root / "deployment"])), workload.name).host_data == (
+            hashlib.sha256(measured).digest()
+        )
+        assert "policy_data" in policy_in(measured)
+    assert "nothing to change" in generate(folder).output  # The form is kept without the option.
+    folder.edit("deployment/emoji.yml", "io.katacontainers.config.agent.policy: ", f"{INITDATA}: eA==\n        x: ")
+    assert "no gzip" in folder.refused("deployment", "--add-seedshare-owner-key", "share.pem")
