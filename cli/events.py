@@ -12,6 +12,7 @@ from coordinator.events import (
     CertificateIssued,
     EpochOpened,
     Event,
+    ForkAccepted,
     LedgerCreated,
     LedgerRecovered,
     ManifestSet,
@@ -38,6 +39,9 @@ def describe(event: Event) -> str:
                 f"Coordinator {short(event.epoch_key)} by share owner {short(event.share_owner)}, "
                 f"from size {event.size}, closes {_count(len(event.closed_epochs), 'epoch')}"
             )
+        case ForkAccepted():
+            heads = ", ".join(f"size {size} root {short(root)}" for size, root in event.heads)
+            return f"share owner {short(event.share_owner)} went on although this ledger does not extend {heads}"
         case AttestationAccepted():
             judged = f"by the manifest at {event.manifest_seq}"
             return f"{event.purpose} on {event.evidence[0]}, policy {short(event.policy)}, {judged}"

@@ -18,6 +18,7 @@ from cli.errors import RefusedError
 from cli.fetch import fetch_ledger
 from cli.heads import Head
 from cli.keys import pkcs1, read_seedshare_owner, too_open
+from cli.known_heads import ask_witnesses, ledger_key, read_known_heads, read_policy
 from cli.memory import Memory, demand_extension, head_of
 from cli.options import PATHS, Address, coordinator_option, manifest_option, new_ledger_option, timeout_option
 from cli.output import Output
@@ -29,6 +30,7 @@ from cli.workspace import apply_changes, change, read_file
 from cli.yardstick import Yardstick, by_manifest, check_simulated
 from coordinator.keys import Seed, public_bytes
 from ledger.checkpoint import origin_of
+from ledger.policyfile import Policy
 from manifest.model import Manifest
 from manifest.parse import parse_manifest
 from wire.client import CoordinatorClient
@@ -52,6 +54,9 @@ class Job:
     new_ledger: bool
     timeout_s: float
     now: datetime
+    known_paths: tuple[Path, ...] = ()
+    policy: Policy | None = None
+    accept_fork: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +91,26 @@ class Recovered:
     is_flag=True,
     help="Accept a simulated platform, whose anchor the manifest names. It protects nothing.",
 )
+@click.option(
+    "--known-head",
+    "known_paths",
+    type=PATHS,
+    multiple=True,
+    help="A head that the ledger must extend: checkpoint, receipt or heads.json, of anyone (may be repeated).",
+)
+@click.option(
+    "--witness-policy",
+    "policy_path",
+    type=PATHS,
+    default=None,
+    help="Witnesses to ask what they cosigned last; a quorum of them must answer.",
+)
+@click.option(
+    "--accept-fork-UNSAFE",
+    "accept_fork",
+    is_flag=True,
+    help="Go on although the ledger lacks history that is known. Signed by you, and recorded for everyone to see.",
+)
 @new_ledger_option
 @timeout_option(PATIENCE_S)
 @json_option
@@ -98,14 +123,17 @@ def recover(
     key_path: Path | None,
     shares_path: Path | None,
     allow_simulated: bool,
+    known_paths: tuple[Path, ...],
+    policy_path: Path | None,
+    accept_fork: bool,
     new_ledger: bool,
     timeout_s: float,
 ) -> None:
     """Give a restarted Coordinator its seed back.
 
     The Coordinator is judged by the manifest, and the ledger that it found is downloaded and replayed in full: it must
-    be the one of your seed share, extend the one seen before at this address, and have this manifest in force. Only
-    then is the seed sealed, for this one Coordinator and this one ledger.
+    be the one of your seed share, extend the one seen before at this address and every head that you or your witnesses
+    know, and have this manifest in force. Only then is the seed sealed, for this one Coordinator and this one ledger.
     """
     workspace, output = session.workspace, session.output
     path = manifest_path or workspace.manifest
@@ -129,6 +157,9 @@ def recover(
         new_ledger=new_ledger,
         timeout_s=timeout_s,
         now=datetime.now(UTC),  # noqa: TID251 a command is where the clock is read
+        known_paths=known_paths,
+        policy=None if policy_path is None else read_policy(policy_path),
+        accept_fork=accept_fork,
     )
     memory = Memory.load(workspace)
     folder = Path(tempfile.mkdtemp(prefix="contrast-recover."))
@@ -157,12 +188,27 @@ async def _recover(job: Job, memory: Memory, output: Output, folder: Path) -> Re
         unverified = _in_recovery(attested, address)
         seed = open_seed(job.shares, job.key, unverified)
         remembered = memory.recall(address, origin=unverified.origin, new_ledger=job.new_ledger)
+        ledger = ledger_key(unverified.origin, unverified.ledger_key)
+        known = read_known_heads(job.known_paths, ledger)
+        if job.policy is not None:
+            known += await ask_witnesses(job.policy, ledger, timeout_s=min(10.0, max(job.timeout_s, 1.0)))
         with output.working("downloading and replaying the ledger"):
             await fetch_ledger(persistent(client), unverified.draft.encode(), folder)
             offered = judge_offered(
-                folder, unverified, job.manifest, remembered, address=address, manifest_name=job.manifest_name
+                folder,
+                unverified,
+                job.manifest,
+                remembered,
+                address=address,
+                manifest_name=job.manifest_name,
+                known=known,
+                accept_fork=job.accept_fork,
             )
-        request = sealed_request(seed, job.key, attested.statement, attested.statement_raw, unverified)
+        for lost in offered.lost:
+            output.banner(f"ACCEPTED ON REQUEST: the ledger does not extend {lost}. This will stand in it for ever.")
+        request = sealed_request(
+            seed, job.key, attested.statement, attested.statement_raw, unverified, lost=offered.lost
+        )
         response = await client.recover(request)
         head = head_of(attested.statement, response.checkpoint)
         if response.root_ca != offered.root_ca:

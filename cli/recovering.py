@@ -4,30 +4,28 @@ Such a Coordinator has no seed, so its ledger ends in a draft: a checkpoint that
 """
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from audit.replay import state_at
+from audit.replay import replay
 from cli.differences import differences
 from cli.errors import RefusedError
 from cli.heads import Head, check_extends
 from cli.keys import pkcs1
-from cli.sources import CheckedSource
+from cli.known_heads import KnownHead, contradicted, refusal
 from cli.verifying import root_at
 from coordinator.keys import Seed
-from coordinator.rules import epoch_verifier_key
 from coordinator.state import State
-from ledger.checkpoint import Checkpoint, parse_checkpoint
-from ledger.errors import LedgerError
-from ledger.note import VerifierKey, open_note
+from ledger.checked import CheckedSource
+from ledger.note import VerifierKey
 from ledger.source import DirectorySource, Source
-from ledger.verify import replay_source
 from manifest.model import Manifest
-from manifest.parse import parse_manifest
-from wire.messages import RecoveryRequest
-from wire.sealing import hpke_seal, recovery_input, seed_info, sign_recovery
+from wire.messages import AcceptedFork, RecoveryRequest
+from wire.messages import Head as MessageHead
+from wire.sealing import fork_input, hpke_seal, recovery_input, seed_info, sign_recovery
 from wire.statement import Statement, Unverified
 
 
@@ -38,6 +36,8 @@ class Offered:
     state: State
     head: Head
     root_ca: bytes
+    lost: tuple[KnownHead, ...] = ()
+    """Known heads that it does not extend; none unless that was accepted."""
 
 
 def judge_offered(
@@ -48,6 +48,8 @@ def judge_offered(
     *,
     address: str,
     manifest_name: str,
+    known: Sequence[KnownHead] = (),
+    accept_fork: bool = False,
 ) -> Offered:
     """Replay the ledger in *folder*; demand what DESIGN's recovery demands.
 
@@ -58,13 +60,17 @@ def judge_offered(
         LedgerError, CoordinatorError: it breaks a rule.
     """
     source = CheckedSource(DirectorySource(folder))
-    verified = replay_source(source, visit=lambda _: None, workers=2)
-    state = state_at(source, verified.size)
-    checkpoint = open_draft(unverified.draft.encode(), state)
+    report = replay(source, draft=True)
+    if not report.ok:
+        raise RefusedError(
+            f"the ledger of {address} does not pass: {len(report.problems)} findings",
+            details=tuple(item.text for item in report.problems),
+        )
+    state, offered = report.state, report.checkpoint
     attested = (unverified.origin, unverified.ledger_key, unverified.size, unverified.root)
     key = VerifierKey.parse(state.verifier_keys[0]).public
-    replayed = (state.origin, key.hex(), verified.size, verified.root.hex())
-    if attested != replayed or (checkpoint.size, checkpoint.root) != (verified.size, verified.root):
+    replayed = (state.origin, key.hex(), offered.size, offered.root.hex())
+    if attested != replayed:
         raise RefusedError(
             f"the ledger of {address} is not what its Coordinator attested",
             details=(f"attested {attested}", f"replayed {replayed}"),
@@ -72,44 +78,61 @@ def judge_offered(
     head = Head(
         origin=state.origin,
         ledger_key=key,
-        size=verified.size,
-        root=verified.root,
+        size=offered.size,
+        root=offered.root,
         checkpoint=unverified.draft.encode(),
     )
-    check_extends(remembered, head, lambda size: root_at(source, size), address=address)
-    _demand_manifest(source, state, manifest, address=address, name=manifest_name)
-    root_ca = source.blob(state.root_ca)
-    if root_ca is None:
-        raise RefusedError(f"the root CA {state.root_ca.hex()} is missing in the ledger of {address}")
-    return Offered(state=state, head=head, root_ca=root_ca)
+    lost = _contradicted(source, head, remembered, known, address=address, accept=accept_fork)
+    lines = differences(
+        manifest, report.manifests[-1].manifest, mine_name=manifest_name, theirs_name="the manifest in force"
+    )
+    if lines:
+        raise RefusedError(f"the manifest in force in the ledger of {address} is not {manifest_name}", details=lines)
+    return Offered(state=state, head=head, root_ca=report.root_ca, lost=lost)
 
 
-def open_draft(raw: bytes, state: State) -> Checkpoint:
-    """Return the checkpoint in the note *raw*, signed by an epoch that is open at its size.
+def _contradicted(
+    source: Source, head: Head, remembered: Head | None, known: Sequence[KnownHead], *, address: str, accept: bool
+) -> tuple[KnownHead, ...]:
+    """Demand that the ledger extends every known head, or say which ones it does not."""
 
-    A finished note is not asked for: the ledger key that would sign it comes only with the seed.
+    def root(size: int) -> bytes:
+        return root_at(source, size)
 
-    Raises:
-        RefusedError: no such epoch signed it.
-    """
-    keys = [epoch_verifier_key(state, epoch) for epoch in state.open_epochs]
-    try:
-        text, signed = open_note(raw, keys)
-        if not signed:
-            raise RefusedError("no epoch that is open in this ledger signed its last checkpoint: its end was exchanged")
-        return parse_checkpoint(text)
-    except LedgerError as error:
-        raise RefusedError(f"the last checkpoint of the ledger is not signed by one of its epochs: {error}") from error
+    if remembered is not None and accept and remembered.origin == head.origin:
+        known = (*known, KnownHead(size=remembered.size, root=remembered.root, source="remembered here"))
+    else:
+        check_extends(remembered, head, root, address=address)
+    lost = contradicted(known, head, root)
+    if lost and not accept:
+        raise refusal(lost, head, address=address)
+    return lost
 
 
 def sealed_request(
-    seed: Seed, key: rsa.RSAPrivateKey, statement: Statement, statement_raw: bytes, unverified: Unverified
+    seed: Seed,
+    key: rsa.RSAPrivateKey,
+    statement: Statement,
+    statement_raw: bytes,
+    unverified: Unverified,
+    *,
+    lost: Sequence[KnownHead] = (),
 ) -> RecoveryRequest:
-    """Return the request that gives *seed* to the Coordinator of *statement*, for that ledger and no other."""
+    """Return the request that gives *seed* to the Coordinator of *statement*, for that ledger and no other.
+
+    The heads *lost*, which that ledger does not extend, are signed too, and will stand in it for ever.
+    """
     hashed, root = hashlib.sha256(statement_raw).digest(), bytes.fromhex(unverified.root)
     info = seed_info(unverified.origin, hashed, unverified.size, root)
     sealed = hpke_seal(seed.pack(), bytes.fromhex(statement.hpke_public_key), info)
-    message = recovery_input(unverified.origin, hashed, unverified.size, root, hashlib.sha256(sealed).digest())
+    sealed_sha256 = hashlib.sha256(sealed).digest()
+    message = recovery_input(unverified.origin, hashed, unverified.size, root, sealed_sha256)
+    heads = sorted({(head.size, head.root) for head in lost})
+    fork = None
+    if heads:
+        signature = sign_recovery(key, fork_input(unverified.origin, hashed, sealed_sha256, heads))
+        named = tuple(MessageHead(size=size, root=each.hex()) for size, each in heads)
+        fork = AcceptedFork(heads=named, signature=signature)
     return RecoveryRequest(
         sealed=sealed,
         statement=hashed.hex(),
@@ -117,14 +140,5 @@ def sealed_request(
         root=unverified.root,
         share_owner=hashlib.sha256(pkcs1(key.public_key())).hexdigest(),
         signature=sign_recovery(key, message),
+        accepted_fork=fork,
     )
-
-
-def _demand_manifest(source: Source, state: State, manifest: Manifest, *, address: str, name: str) -> None:
-    current = state.current
-    raw = None if current is None else source.blob(current.manifest)
-    if raw is None:
-        raise RefusedError(f"the ledger of {address} has no manifest in force")
-    lines = differences(manifest, parse_manifest(raw), mine_name=name, theirs_name="the manifest in force")
-    if lines:
-        raise RefusedError(f"the manifest in force in the ledger of {address} is not {name}", details=lines)

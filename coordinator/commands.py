@@ -12,6 +12,7 @@ from coordinator.events import (
     AttestationRefused,
     CertificateIssued,
     EpochOpened,
+    ForkAccepted,
     LedgerCreated,
     LedgerRecovered,
     ManifestSet,
@@ -69,6 +70,7 @@ class RecoverLedger:
     request_id: bytes
     epoch: EpochOpened
     recovered: LedgerRecovered
+    fork: ForkAccepted | None = None
     blobs: tuple[bytes, ...] = field(repr=False, default=())
 
 

@@ -127,7 +127,11 @@ def _recover(state: State, command: RecoverLedger) -> Proposal[Event]:
         raise HeadMismatchError(seen=f"{state.size} entries", wanted=f"at least {command.recovered.size}")
     closed = tuple(epoch.key for epoch in state.open_epochs)
     return Proposal(
-        events=(command.epoch, replace(command.recovered, closed_epochs=closed)),
+        events=(
+            command.epoch,
+            replace(command.recovered, closed_epochs=closed),
+            *(() if command.fork is None else (command.fork,)),
+        ),
         blobs=command.blobs,
         request_id=command.request_id,
     )

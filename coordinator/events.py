@@ -11,10 +11,12 @@ PAYLOAD_VERSION: Final = 1
 FORMAT_VERSIONS: Final = (1, 1, 1)  # entry, statement, bundle
 MAX_SEED_SHARES: Final = 16
 MAX_SIGNATURES: Final = 16
+MAX_FORK_HEADS: Final = 16
 MAX_REFUSAL_TEXT: Final = 512
 ZERO_HASH: Final = bytes(32)
 
 Shares: TypeAlias = tuple[tuple[bytes, bytes], ...]
+Heads: TypeAlias = tuple[tuple[int, bytes], ...]
 References: TypeAlias = tuple[str, tuple[tuple[str, bytes], ...]]
 
 
@@ -92,6 +94,16 @@ class LedgerRecovered:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ForkAccepted:
+    """A share owner recovered a ledger that does not extend *heads*, knowing it: history was lost, or is told twice."""
+
+    type: ClassVar[str] = "ledger.fork_accepted"
+    share_owner: bytes
+    heads: Heads
+    signature: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AttestationAccepted:
     """Evidence was judged and passed the manifest in force."""
 
@@ -144,10 +156,12 @@ class SecretReleased:
     check: bytes
 
 
-ControlEvent: TypeAlias = LedgerCreated | EpochOpened | ManifestSet | LedgerRecovered
+ControlEvent: TypeAlias = LedgerCreated | EpochOpened | ManifestSet | LedgerRecovered | ForkAccepted
 Event: TypeAlias = ControlEvent | AttestationAccepted | AttestationRefused | CertificateIssued | SecretReleased
 
-CONTROL_TYPES: Final = frozenset({LedgerCreated.type, EpochOpened.type, ManifestSet.type, LedgerRecovered.type})
+CONTROL_TYPES: Final = frozenset(
+    {LedgerCreated.type, EpochOpened.type, ManifestSet.type, LedgerRecovered.type, ForkAccepted.type}
+)
 
 
 # --- Shapes: what a field may hold. Each looks at an unpacked value, arrays as tuples, and gives that very value back.
@@ -275,6 +289,14 @@ _SHAPES: Final[dict[str, tuple[type, tuple[tuple[str, Shape], ...]]]] = {
             ("root", _hash),
             ("signature", _bytes(1024)),
             ("closed_epochs", _many(_hash, 64)),
+        ),
+    ),
+    "ledger.fork_accepted": (
+        ForkAccepted,
+        (
+            ("share_owner", _hash),
+            ("heads", _many(_pair(_integer, _hash), MAX_FORK_HEADS)),
+            ("signature", _bytes(1024)),
         ),
     ),
     "attestation.accepted": (

@@ -10,7 +10,7 @@ from attestation.issuer import Issuer
 from coordinator.commands import RecoverLedger
 from coordinator.epoch import Epoch
 from coordinator.errors import MalformedRequestError, NotAShareOwnerError, StaleStatementError
-from coordinator.events import LedgerRecovered
+from coordinator.events import ForkAccepted, LedgerRecovered
 from coordinator.keys import Seed, public_bytes
 from coordinator.own_evidence import prove_epoch
 from coordinator.refusals import HeadMismatchError, SeedMismatchError
@@ -19,7 +19,7 @@ from ledger.checkpoint import origin_of
 from ledger.log import Log
 from manifest.model import Manifest
 from wire.messages import RecoveryRequest
-from wire.sealing import SealingError, hpke_open, recovery_input, seed_info, verify_recovery
+from wire.sealing import SealingError, fork_input, hpke_open, recovery_input, seed_info, verify_recovery
 
 
 def open_seed(message: RecoveryRequest, *, epoch: Epoch, state: State, manifest: Manifest, statement: bytes) -> Seed:
@@ -92,6 +92,7 @@ async def prepare_recovery(
         raise MalformedRequestError("A ledger without manifest cannot be recovered.")
     root = bytes.fromhex(message.root)
     check_head(ledger, message.size, root)
+    fork = _accepted_fork(message, state, ledger, manifest)
     opening = await prove_epoch(
         epoch,
         manifest,
@@ -115,5 +116,32 @@ async def prepare_recovery(
         request_id=hashlib.sha256(message.sealed).digest(),
         epoch=opening.event,
         recovered=recovered,
+        fork=fork,
         blobs=opening.blobs,
     )
+
+
+def _accepted_fork(message: RecoveryRequest, state: State, ledger: Log, manifest: Manifest) -> ForkAccepted | None:
+    """The event that says for ever that this ledger went on although its owner knew another history.
+
+    Raises:
+        MalformedRequestError: The ledger does extend one of the heads: nothing is to be accepted about it.
+        NotAShareOwnerError: The signature over the heads is not that of the owner who recovers.
+    """
+    fork = message.accepted_fork
+    if fork is None:
+        return None
+    heads = tuple(sorted({(head.size, bytes.fromhex(head.root)) for head in fork.heads}))
+    for size, root in heads:
+        if size <= ledger.size and ledger.root_at(size) == root:
+            raise MalformedRequestError(
+                "This ledger extends a head that is named as forked.", seen=f"size {size}", wanted="contradicted heads"
+            )
+    owner = bytes.fromhex(message.share_owner)
+    key = next(each for each in manifest.seedshare_owner_pub_keys if hashlib.sha256(each).digest() == owner)
+    statement, sealed = bytes.fromhex(message.statement), hashlib.sha256(message.sealed).digest()
+    public = load_der_public_key(key)
+    signed = fork_input(state.origin, statement, sealed, heads)
+    if not isinstance(public, rsa.RSAPublicKey) or not verify_recovery(public, fork.signature, signed):
+        raise NotAShareOwnerError("The accepted fork is not signed by the share owner who recovers.")
+    return ForkAccepted(share_owner=owner, heads=heads, signature=fork.signature)

@@ -28,6 +28,7 @@ from coordinator.events import (
     EpochOpened,
     Event,
     EventError,
+    ForkAccepted,
     LedgerCreated,
     LedgerRecovered,
     ManifestSet,
@@ -53,7 +54,7 @@ from manifest.authorise import (
 from manifest.errors import ManifestError
 from manifest.model import Manifest
 from manifest.parse import parse_manifest
-from wire.sealing import recovery_input, verify_recovery
+from wire.sealing import fork_input, recovery_input, verify_recovery
 
 FIRST_COMMIT: Final = (LedgerCreated.type, EpochOpened.type, ManifestSet.type)
 CHECKS: Final = 27
@@ -138,6 +139,8 @@ class Rules:
                 self._manifest_rules(state, entry, event)
             case LedgerRecovered():
                 self._recovery_rules(state, entry, event)
+            case ForkAccepted():
+                self._fork_rules(state, entry, event)
             case AttestationAccepted():
                 self._attestation_rules(state, entry, event)
             case AttestationRefused():
@@ -356,6 +359,23 @@ class Rules:
         if not _signed_by(owner, event.signature, message):
             raise RuleBrokenError(seq, "the share owner's signature is wrong")
         self.head_claims.append((seq, event.size, event.root))
+
+    def _fork_rules(self, state: State, entry: Entry, event: ForkAccepted) -> None:
+        seq, recovery = entry.body.seq, state.recovery
+        if recovery is None or recovery.seq != seq - 1 or state.epochs[-1].key != entry.body.signer:
+            raise RuleBrokenError(seq, "a fork is accepted by the recovery right before")
+        if event.share_owner != recovery.event.share_owner:
+            raise RuleBrokenError(seq, "a fork is accepted by who recovered", seen=event.share_owner.hex())
+        if not event.heads or list(event.heads) != sorted(set(event.heads)):
+            raise RuleBrokenError(seq, "the heads of an accepted fork are some, in order, each once")
+        current = state.current
+        if current is None:
+            raise RuleBrokenError(seq, "a ledger without manifest cannot be recovered")
+        manifest = self.manifest(current.manifest, seq=seq)
+        owners = {sha256(key): key for key in manifest.seedshare_owner_pub_keys}
+        message = fork_input(state.origin, recovery.event.statement, entry.body.request_id, event.heads)
+        if event.share_owner not in owners or not _signed_by(owners[event.share_owner], event.signature, message):
+            raise RuleBrokenError(seq, "the share owner's signature over the accepted fork is wrong")
 
     # --- data events
 

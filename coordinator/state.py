@@ -13,6 +13,7 @@ from coordinator.events import (
     CertificateIssued,
     EpochOpened,
     Event,
+    ForkAccepted,
     LedgerCreated,
     LedgerRecovered,
     Link,
@@ -64,6 +65,23 @@ class LastAttestation:
     certificate: bytes = b""
 
 
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """The newest recovery, and where it stands."""
+
+    seq: int
+    event: LedgerRecovered
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptedFork:
+    """A recovery that went on although the ledger does not extend a head that its owner knew."""
+
+    seq: int
+    time_ms: int
+    event: ForkAccepted
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
     """Small on purpose: questions about the past are answered from indexes."""
@@ -84,6 +102,8 @@ class State:
     secrets: int = 0
     refused: int = 0
     recoveries: int = 0
+    recovery: Recovery | None = None
+    forks: tuple[AcceptedFork, ...] = ()
 
     @property
     def current(self) -> ManifestRecord | None:
@@ -185,7 +205,13 @@ def evolve(state: State, entry: Entry, event: Event) -> State:
                 control_head=control,
                 last=None,
                 recoveries=state.recoveries + 1,
+                recovery=Recovery(seq, event),
                 epochs=_close(state.epochs, event.closed_epochs, seq),
+            )
+        case ForkAccepted():
+            fork = AcceptedFork(seq, time_ms, event)
+            return replace(
+                state, size=seq + 1, time_ms=time_ms, control_head=control, last=None, forks=(*state.forks, fork)
             )
         case _:
             assert_never(event)
@@ -213,6 +239,8 @@ def _counted(
         secrets=state.secrets + secrets,
         refused=state.refused,
         recoveries=state.recoveries,
+        recovery=state.recovery,
+        forks=state.forks,
     )
 
 

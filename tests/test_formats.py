@@ -22,7 +22,7 @@ from manifest.authorise import signing_input as owner_input
 from tests.conftest import PROJECT
 from wire.bundle import Bundle
 from wire.extensions import checkpoint_extension, companions_extension
-from wire.sealing import recovery_input, secret_check, secret_info, seed_info
+from wire.sealing import fork_input, recovery_input, secret_check, secret_info, seed_info
 
 SEED = Seed(bytes(range(64)), bytes(range(32)))
 EPOCH = Ed25519PrivateKey.from_private_bytes(b"\x01" * 32)
@@ -95,6 +95,9 @@ EXAMPLES: dict[str, Callable[[], bytes]] = {
             epoch_key=H1, share_owner=H2, statement=H3, size=5, root=H1, signature=b"\x07", closed_epochs=(H2,)
         )
     ),
+    "ledger.fork_accepted": lambda: _payload(
+        events.ForkAccepted(share_owner=H1, heads=((5, H2), (9, H3)), signature=b"\x07")
+    ),
     "attestation.accepted": lambda: _payload(
         events.AttestationAccepted(
             purpose="workload",
@@ -140,6 +143,7 @@ EXAMPLES: dict[str, Callable[[], bytes]] = {
         leaf=b"\x01", intermediate=b"\x02", mesh_ca=b"\x03", root_ca=b"\x04", receipt=b"\x05"
     ).pack(),
     "recovery-input": lambda: recovery_input(ORIGIN, H1, 5, H2, H3),
+    "fork-input": lambda: fork_input(ORIGIN, H1, H2, [(5, H3)]),
     "extension checkpoint": lambda: checkpoint_extension(Checkpoint(ORIGIN, 5, H1).text()).value,
     "extension companions": lambda: companions_extension(H1, {"db": H2}).value,
 }

@@ -151,6 +151,13 @@ class ManifestsResponse(Message, frozen=True, kw_only=True):
     manifests: Annotated[tuple[ManifestSummary, ...], Meta(max_length=1_000_000)]
 
 
+class AcceptedFork(Message, frozen=True, kw_only=True):
+    """Heads that the ledger does not extend, and the share owner's signature to continue it all the same."""
+
+    heads: Annotated[tuple[Head, ...], Meta(min_length=1, max_length=16)]
+    signature: Annotated[bytes, Meta(min_length=1, max_length=2048)]
+
+
 class RecoveryRequest(Message, frozen=True, kw_only=True):
     """`POST /v1/recovery`: the sealed seed, and the share owner's signature (docs/formats.md section 10).
 
@@ -163,6 +170,7 @@ class RecoveryRequest(Message, frozen=True, kw_only=True):
     root: Hex32
     share_owner: Hex32
     signature: Annotated[bytes, Meta(min_length=1, max_length=2048)]
+    accepted_fork: AcceptedFork | None = None
 
 
 class RecoveryResponse(Message, frozen=True, kw_only=True):

@@ -6,6 +6,7 @@ sealed bytes are for, so that no answer can be moved to another question. Seed s
 
 import hashlib
 import hmac
+from collections.abc import Iterable
 
 from cryptography.exceptions import InvalidSignature, InvalidTag
 from cryptography.hazmat.primitives import hashes, hpke
@@ -92,6 +93,13 @@ def recovery_input(origin: str, statement_sha256: bytes, size: int, root: bytes,
     head = size.to_bytes(8, "big") + _exact(root, 32)
     bound = _exact(statement_sha256, 32) + head + _exact(sealed_sha256, 32)
     return b"contrast/recovery/v1\0" + origin.encode() + b"\0" + bound
+
+
+def fork_input(origin: str, statement_sha256: bytes, sealed_sha256: bytes, heads: Iterable[tuple[int, bytes]]) -> bytes:
+    """The bytes that a share owner signs who recovers a ledger that does not extend *heads* (formats, section 10)."""
+    bound = _exact(statement_sha256, 32) + _exact(sealed_sha256, 32)
+    named = b"".join(size.to_bytes(8, "big") + _exact(root, 32) for size, root in heads)
+    return b"contrast/fork-accepted/v1\0" + origin.encode() + b"\0" + bound + named
 
 
 def sign_recovery(owner_key: rsa.RSAPrivateKey, message: bytes) -> bytes:

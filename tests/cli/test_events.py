@@ -12,6 +12,7 @@ from coordinator.events import (
     CertificateIssued,
     EpochOpened,
     Event,
+    ForkAccepted,
     LedgerCreated,
     LedgerRecovered,
     ManifestSet,
@@ -49,6 +50,7 @@ EVENTS: list[Event] = [
     LedgerRecovered(
         epoch_key=H, share_owner=H, statement=H, size=3, root=H, signature=b"s" * 512, closed_epochs=(H, H)
     ),
+    ForkAccepted(share_owner=H, heads=((9, H),), signature=b"s" * 512),
     AttestationAccepted(
         purpose="workload",
         evidence=EVIDENCE,

@@ -28,6 +28,7 @@ def full() -> State:
         elif isinstance(empty, bytes):
             filled[each.name] = b"bytes"
     filled["epochs"] = filled["history"] = filled["verifier_keys"] = filled["seed_shares"] = (object(),)
+    filled["recovery"], filled["forks"] = object(), (object(),)
     filled["last"] = LastAttestation(seq=8, request_id=HASH, event=ACCEPTED)
     assert set(filled) == {each.name for each in fields(State)}, "tell this test what a full new field is"
     return State(**filled)

@@ -14,7 +14,9 @@ from ledger.errors import LedgerError
 HASH = st.binary(min_size=32, max_size=32)
 SEQ = st.integers(0, 2**63 - 1)
 WORD = st.text(max_size=12)
-EVIDENCE = st.tuples(st.sampled_from(["snp", "simulated"]), st.lists(st.tuples(WORD, HASH), max_size=5).map(tuple))
+EVIDENCE = st.tuples(
+    st.sampled_from(["snp", "simulated"]), st.lists(st.tuples(st.text(max_size=8), HASH), max_size=5).map(tuple)
+)
 HASHES = st.lists(HASH, max_size=4).map(tuple)
 PAIRS = st.lists(st.tuples(HASH, st.binary(max_size=200)), max_size=3).map(tuple)
 
@@ -59,6 +61,12 @@ EVENTS = st.one_of(
         root=HASH,
         signature=st.binary(max_size=512),
         closed_epochs=HASHES,
+    ),
+    st.builds(
+        events.ForkAccepted,
+        share_owner=HASH,
+        heads=st.lists(st.tuples(SEQ, HASH), max_size=3).map(tuple),
+        signature=st.binary(max_size=512),
     ),
     st.builds(
         events.AttestationAccepted,
