@@ -1,0 +1,222 @@
+"""Writes ``docs/peers.md``: every shared vector, what we say, what PyPI tinfoil says, who is right.
+
+``python -m benchmarks.peers.table``. Ours is asked with the strictest reference values that a genuine report satisfies,
+so "accepted" means that report, chain and every field hold; a report in DEBUG is genuine and refused on purpose.
+"""
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from attestation.evidence import Evidence, Kind
+from attestation.judge import judge
+from attestation.reference import TDX_STATUSES, SnpReferenceValues, TdxReferenceValues
+from attestation.snp.endorsement import parse_endorsement
+from attestation.snp.products import PRODUCTS, Tcb, parse_tcb, product_of
+from attestation.snp.report import parse_report
+from attestation.tdx.quote import parse_quote
+from attestation.verdict import Verdict
+from benchmarks.attestation_bench import VECTORS
+from benchmarks.peers.environment import tinfoil
+
+OUTPUT = Path(__file__).resolve().parents[2] / "docs" / "peers.md"
+_CHECK_27 = 27
+_HEAD = """# Peers
+
+Every published vector that this project shares (`CONTRAST_VECTORS`), judged by us and by another verifier, and who is
+right. Written by `python -m benchmarks.peers.table`; nothing here is typed by hand.
+
+**Run here:** ours; PyPI `tinfoil` 0.14.0, in an environment of its own (`build/peers`, `requirements/peers.txt`), once
+with its own defaults and once with an empty policy. **Not run here:** npm `@tinfoilsh/verifier` 1.1.0, one of whose
+dependencies could not be had where this was written. By its source it takes SEV-SNP reports of Genoa model 0x11 signed
+by a VCEK and no others, as the Python package does. Neither looks at a revocation list.
+
+"Right" means: a genuine report of a guest in order is accepted, a genuine one of a guest in DEBUG is refused for that,
+and what is not genuine is refused. `tinfoil` says openly that it is made for Genoa; its columns tell what one can use it
+for, not that it is bad at its own work.
+"""
+
+
+def main() -> None:
+    reports = json.loads((VECTORS / "snp/reports.json").read_text())
+    theirs = {each["name"]: each for each in tinfoil([(facts["file"], *_files(facts)) for facts in reports], rounds=1)}
+    lines = [_HEAD, "## SEV-SNP reports\n"]
+    lines += [
+        "| report | genuine | ours | tinfoil, its defaults | tinfoil, empty policy | right |",
+        "|---|---|---|---|---|---|",
+    ]
+    right = {"ours": 0, "default": 0, "empty": 0}
+    for facts in reports:
+        verdict, debug = _judge(facts), "DEBUG" in facts["notes"]
+        said = theirs[facts["file"]]
+        ours_right = verdict.accepted != debug and (not debug or _failed(verdict) == [18])
+        words = {
+            "ours": ours_right,
+            "default": (said["default"] == "accepted") != debug,
+            "empty": (said["empty"] == "accepted") != debug,
+        }
+        for name, is_right in words.items():
+            right[name] += is_right
+        lines.append(
+            f"| {_name(facts)} | {'in DEBUG' if debug else 'yes'} | {_ours(verdict)} | {_short(said['default'])} | "
+            f"{_short(said['empty'])} | {', '.join(_who(words)) or 'nobody'} |"
+        )
+    total = len(reports)
+    lines += [
+        "",
+        (
+            f"Right: ours {right['ours']} of {total}; tinfoil with its defaults {right['default']}, with an empty policy "
+            f"{right['empty']} of {total}. Refusing everything of another product counts as right for reports in DEBUG."
+        ),
+        "",
+        *_negatives(),
+        *_quotes(),
+    ]
+    OUTPUT.write_text("\n".join(lines) + "\n")
+
+
+def _negatives() -> list[str]:
+    report = next(facts for facts in json.loads((VECTORS / "snp/reports.json").read_text()) if "/20-" in facts["file"])
+    lines = ["## What must be refused\n", "| vector | must be refused, because | ours |", "|---|---|---|"]
+    for facts in json.loads((VECTORS / "snp/negative.json").read_text()):
+        verdict = _judge(report, vek=(VECTORS / "snp" / facts["file"]).read_bytes())
+        lines.append(f"| {Path(facts['file']).name} | {facts['expect'].split(';')[0]} | {_ours(verdict)} |")
+    for path in sorted((VECTORS / "snp/negative").glob("*.report.bin")):
+        verdict = _judge(report, report=path.read_bytes())
+        lines.append(f"| {path.name} | it was made up | {_ours(verdict)} |")
+    return [*lines, ""]
+
+
+def _quotes() -> list[str]:
+    lines = [
+        "## TDX quotes\n",
+        (
+            "`tinfoil` judges quotes only with collateral that it fetches itself, so it was not asked. dcap-qvl is the "
+            "library that verifies for us; its word is the published one, with the first collateral that fits.\n"
+        ),
+        "| quote | peculiar | dcap-qvl alone | ours (every status but Revoked allowed) |",
+        "|---|---|---|---|",
+    ]
+    for facts in json.loads((VECTORS / "tdx/quotes.json").read_text()):
+        if facts.get("version") not in (4, 5):
+            continue
+        said = {
+            name: opinion
+            for name, opinion in (facts.get("dcap_qvl") or {}).items()
+            if (VECTORS / f"tdx/collateral/{name}.json").exists()
+        }
+        name = next((name for name, opinion in said.items() if opinion["result"] == "ok"), next(iter(said), None))
+        alone = "not asked: no collateral for its platform was published"
+        if name is not None:
+            alone = (
+                said[name].get("status")
+                or said[name]["error"].removeprefix("Verification failed: ").split("|")[0].strip()
+            )
+        verdict = _judge_quote(facts, name, said)
+        quote = Path(facts["file"]).name.removesuffix(".quote.bin")
+        lines.append(f"| {quote} | {facts['notes'] or '-'} | {alone} | {_ours(verdict)} |")
+    return lines
+
+
+def _judge_quote(facts: dict[str, Any], collateral: str | None, said: dict[str, Any]) -> Verdict:
+    raw = (VECTORS / "tdx" / facts["file"]).read_bytes()
+    quote = parse_quote(raw)
+    values = TdxReferenceValues(
+        platform="vector",
+        mr_td=quote.mr_td,
+        mr_seam=quote.mr_seam,
+        rtmrs=quote.rtmrs,
+        xfam=quote.xfam,
+        allowed_tcb_statuses=TDX_STATUSES,
+    )
+    parts = {"quote": raw}
+    now = datetime(2026, 3, 5, tzinfo=UTC)
+    if collateral is not None:
+        parts["collateral"] = (VECTORS / f"tdx/collateral/{collateral}.json").read_bytes()
+        now = datetime.fromtimestamp(said[collateral]["now"], UTC)
+    return judge(
+        Evidence.make(Kind.TDX, parts),
+        [values],
+        report_data=quote.report_data,
+        host_data={quote.host_data},
+        now=now,
+        thorough=True,
+    )
+
+
+def _files(facts: dict[str, Any]) -> tuple[bytes, bytes]:
+    return (VECTORS / "snp" / facts["file"]).read_bytes(), (VECTORS / "snp" / facts["cert"]).read_bytes()
+
+
+def _judge(facts: dict[str, Any], **changed: bytes) -> Verdict:
+    raw, vek = _files(facts)
+    report = parse_report(raw)
+    product = PRODUCTS[facts["product"]]
+    if report.cpuid is not None:
+        product = product_of(report.cpuid[0], report.cpuid[1]) or product
+    chain = facts["product"].lower()
+    parts = {
+        "report": raw,
+        "vek": vek,
+        "intermediate": (VECTORS / f"snp/certs/{'asvk' if facts['key'] == 'VLEK' else 'ask'}-{chain}.der").read_bytes(),
+        "root": (VECTORS / f"snp/certs/ark-{chain}.der").read_bytes(),
+        **changed,
+    }
+    lowest = min(
+        (parse_tcb(tcb, product) for tcb in (report.reported_tcb, report.committed_tcb, report.launch_tcb)), key=_order
+    )
+    values = SnpReferenceValues(
+        platform="vector",
+        product_name=product.name,
+        trusted_measurement=report.measurement,
+        minimum_tcb=lowest,
+        vmpl=report.vmpl,
+        allow_provisional_firmware="provisional" in facts["notes"],
+        allowed_chip_ids=(report.chip_id,),
+        allowed_providers=tuple(filter(None, (parse_endorsement(vek).provider,))),
+        crl="warn",
+    )
+    return judge(
+        Evidence.make(Kind.SNP, parts),
+        [values],
+        report_data=report.report_data,
+        host_data={report.host_data},
+        now=datetime.fromisoformat(facts["cert_not_before"]) + timedelta(days=1),
+        thorough=True,
+    )
+
+
+def _order(tcb: Tcb) -> tuple[int, ...]:
+    return tcb.microcode, tcb.snp, tcb.bootloader, tcb.tee
+
+
+def _failed(verdict: Verdict) -> list[int]:
+    return [check.number for check in verdict.failures if check.number != _CHECK_27]
+
+
+def _ours(verdict: Verdict) -> str:
+    if verdict.accepted:
+        return "accepted"
+    return "refused: " + ", ".join(
+        f"{check.number} {check.name}" for check in verdict.failures if check.number != _CHECK_27
+    )
+
+
+def _short(word: str) -> str:
+    text = word.partition(": ")[2] or word
+    return "accepted" if word == "accepted" else "refused: " + text.partition(". ")[0].replace("|", "/")[:90]
+
+
+def _who(words: dict[str, bool]) -> list[str]:
+    names = {"ours": "ours", "default": "tinfoil (defaults)", "empty": "tinfoil (empty)"}
+    return [names[name] for name, is_right in words.items() if is_right]
+
+
+def _name(facts: dict[str, Any]) -> str:
+    notes = f" ({facts['notes']})" if facts["notes"] else ""
+    return f"{Path(facts['file']).name.removesuffix('.report.bin')}{notes}"
+
+
+if __name__ == "__main__":
+    main()
