@@ -129,7 +129,8 @@ class Reading:
                         manifest=manifest,
                     )
                 )
-                self._policies_present(manifest, seq)
+                if self._jury is not None:
+                    self._policies_present(manifest, seq)
             case LedgerRecovered():
                 self.recoveries.append(
                     RecoveryEntry(seq=seq, time_ms=time_ms, share_owner=event.share_owner, size=event.size)

@@ -22,13 +22,16 @@ from cli.yardstick import Yardstick, by_values, check_simulated, parse_policy_fi
 from coordinator.state import State
 from ledger.entry import Entry
 
-SOURCE = click.argument("source", type=PATHS)
+SOURCE = click.argument("source")
 SHOWN: Final = 1000  # Events on a screen, where nobody asked for more.
 
 
 @click.group()
 def ledger() -> None:
-    """Look into a ledger: the folder of a Coordinator, or verify/ledger.
+    """Look into a ledger, wherever it is.
+
+    SOURCE is the folder of a Coordinator, an exported directory or tar (verify/ledger), or an address that begins with
+    https://, of a Coordinator or of a web server that serves an export.
 
     Every command checks structure, hash chain, Merkle tree and signatures first, and names the first bad entry.
     """
@@ -42,7 +45,7 @@ def ledger() -> None:
 @click.option("--to", "last", type=click.IntRange(0), default=None, help="Last entry.")
 @json_option
 @click.pass_obj
-def show(session: Session, *, source: Path, first: int | None, last: int | None) -> None:
+def show(session: Session, *, source: str, first: int | None, last: int | None) -> None:
     """Show the events as a table."""
     found: deque[Entry] = deque(maxlen=SHOWN if first is None and last is None else None)
 
@@ -71,7 +74,7 @@ def show(session: Session, *, source: Path, first: int | None, last: int | None)
 @click.option("--at", "seq", type=click.IntRange(0), default=None, help="After this entry [default: the last].")
 @json_option
 @click.pass_obj
-def replay_command(session: Session, *, source: Path, seq: int | None) -> None:
+def replay_command(session: Session, *, source: str, seq: int | None) -> None:
     """Show the state that replaying the ledger gives, after any entry."""
     with open_ledger(source) as opened:
         size = opened.size if seq is None else seq + 1
@@ -95,7 +98,7 @@ def replay_command(session: Session, *, source: Path, seq: int | None) -> None:
 def verify(
     session: Session,
     *,
-    source: Path,
+    source: str,
     reference_path: Path | None,
     policy_hashes: tuple[bytes, ...],
     allow_simulated: bool,
@@ -120,7 +123,7 @@ def verify(
         _verdict(session, source, opened, report)
 
 
-def _verdict(session: Session, source: Path, opened: Opened, report: Report) -> None:
+def _verdict(session: Session, source: str, opened: Opened, report: Report) -> None:
     output, size = session.output, report.checkpoint.size
     lines = [f"{_place(item.seq)}{item.code}: {item.text}" for item in report.problems]
     if not report.ok:

@@ -8,9 +8,9 @@ from cli.heads import Head, check_extends, parse_heads, render_heads
 from cli.workspace import FileChange, Workspace, change, read_optional
 from ledger.checkpoint import epoch_name, open_finished
 from ledger.errors import NoteError, ProofError
-from ledger.merkle import consistency_path, node_hash, verify_consistency
+from ledger.merkle import verify_consistency
 from ledger.note import ed25519_key
-from ledger.tiles import TILE_WIDTH, Tile, split_tile, width_at
+from ledger.tilenodes import TileNodes, tiles_for_consistency
 from wire.statement import Statement
 
 Get = Callable[[str], Awaitable[bytes]]
@@ -78,8 +78,22 @@ async def demand_extension(remembered: Head | None, offered: Head, get: Get, *, 
     if remembered.size == offered.size:
         check_extends(remembered, offered, lambda _: offered.root, address=address)
         return
-    path = await _consistency(get, remembered.size, offered.size)
+    tiles = {tile: await get(tile.path()) for tile in tiles_for_consistency(remembered.size, offered.size)}
+    demand_proof(remembered, offered, TileNodes(offered.size, tiles.__getitem__), address=address)
+
+
+def demand_proof(remembered: Head, offered: Head, nodes: TileNodes, *, address: str) -> None:
+    """Demand that *offered* extends *remembered*, by a consistency proof from *nodes*, the offered ledger's tree.
+
+    Raises:
+        HeadError: it does not; both heads are told.
+    """
+    check_extends(remembered, offered, lambda _: remembered.root, address=address)  # Replaced and rolled back.
+    if remembered.size == offered.size:
+        check_extends(remembered, offered, lambda _: offered.root, address=address)
+        return
     try:
+        path = nodes.consistency(remembered.size)
         verify_consistency(remembered.size, offered.size, remembered.root, offered.root, path)
     except ProofError as error:
         raise ForkedError(
@@ -101,33 +115,3 @@ def demand_no_ledger(remembered: Head | None, *, address: str) -> None:
             "its storage was emptied or replaced. If you mean to begin a new one, add --new-ledger",
             details=(f"remembered: {remembered}", "offered:    no ledger"),
         )
-
-
-async def _consistency(get: Get, old: int, new: int) -> list[bytes]:
-    """Return the consistency proof, from only those tiles that hold its nodes."""
-    wanted: list[Tile] = []
-
-    def place(level: int, index: int) -> tuple[Tile, int, int]:
-        tile_level, height = divmod(level, 8)
-        first = index << height  # Index of the first node of the tile's own level below this one.
-        tile = Tile(tile_level, first // TILE_WIDTH)
-        return Tile(tile_level, tile.index, width_at(tile, new)), first % TILE_WIDTH, 1 << height
-
-    def note_tile(level: int, index: int) -> bytes:
-        wanted.append(place(level, index)[0])
-        return bytes(32)
-
-    consistency_path(old, new, note_tile)
-    tiles = {tile: split_tile(await get(tile.path()), tile.width) for tile in dict.fromkeys(wanted)}
-
-    def node(level: int, index: int) -> bytes:
-        tile, start, count = place(level, index)
-        return _root(tiles[tile][start : start + count])
-
-    return consistency_path(old, new, node)
-
-
-def _root(hashes: list[bytes]) -> bytes:
-    while len(hashes) > 1:
-        hashes = [node_hash(hashes[at], hashes[at + 1]) for at in range(0, len(hashes), 2)]
-    return hashes[0]

@@ -1,56 +1,35 @@
-"""Ledgers as `contrast ledger` finds them, a Coordinator's store or an exported folder; nothing is judged here."""
+"""Ledgers wherever they are: a Coordinator's store, a directory, a tar, a web server, a Coordinator. Judges nothing.
 
-import hashlib
+This is the one place where the auditor's commands open what they are given, all of it without an import step. What is
+on the network is read into a temporary folder first, since an audit comes back to its blobs.
+"""
+
+import asyncio
+import secrets
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
-from cli.errors import LocalFileError
+from cli.errors import LocalFileError, UsageFaultError
+from cli.fetch import Get, fetch_ledger
+from ledger.checked import CheckedSource
 from ledger.entry import Entry
-from ledger.errors import LedgerContentError
 from ledger.lmdb_store import LmdbStore
 from ledger.log import open_log
-from ledger.source import DirectorySource, Source, StoreSource
+from ledger.source import DirectorySource, Source, StoredSource, StoreSource
+from ledger.tar_source import TarSource
 from ledger.verify import replay_source
+from wire.client import CoordinatorClient
+from wire.files import FileClient
+from wire.problem import RemoteError
+from wire.retry import Retry
 
 Visit = Callable[[Entry], None]
-
-
-class CheckedSource:
-    """A source whose blobs are hashed when they are read: a name is a promise, and files are changed easily."""
-
-    def __init__(self, source: Source) -> None:
-        self._source = source
-
-    def checkpoint(self) -> bytes:
-        """Return the checkpoint's note."""
-        return self._source.checkpoint()
-
-    def entries(self, start: int, end: int) -> Iterator[bytes]:
-        """Return raw entries."""
-        return self._source.entries(start, end)
-
-    def entry(self, seq: int) -> bytes:
-        """Return one raw entry."""
-        return self._source.entry(seq)
-
-    def tile(self, level: int, index: int, width: int) -> bytes:
-        """Return a hash tile."""
-        return self._source.tile(level, index, width)
-
-    def blob(self, digest: bytes) -> bytes | None:
-        """Return the blob of that SHA-256, None where it is withheld.
-
-        Raises:
-            LedgerContentError: other bytes stand under its name.
-        """
-        data = self._source.blob(digest)
-        if data is not None and hashlib.sha256(data).digest() != digest:
-            raise LedgerContentError(
-                None, f"the blob {digest.hex()} has other bytes than its name says: it was changed"
-            )
-        return data
+_ROUTES = "/v1/ledger"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,25 +50,96 @@ class Opened:
 
 
 @contextmanager
-def open_ledger(path: Path, *, visit: Visit | None = None) -> Iterator[Opened]:
-    """Open and check the ledger at *path*, calling *visit* for every entry.
+def open_source(where: str) -> Iterator[CheckedSource]:
+    """Give the ledger at *where*; of all that is checked here only blobs, as they are read.
+
+    Args:
+        where: `https://…` or `http://…` (a web server with an exported ledger, or a Coordinator), a directory, a tar,
+            or the folder of a Coordinator's `--ledger`.
 
     Raises:
         LocalFileError: there is no ledger.
-        LedgerError: it is damaged; the first bad record is named.
+        RemoteError: nobody answers there, or not with a ledger.
+        LedgerError: it is no ledger's file.
     """
-    if LmdbStore.exists(path):
-        store = LmdbStore(path, readonly=True)
+    if "://" in where:
+        folder = Path(tempfile.mkdtemp(prefix="contrast-ledger."))
+        try:
+            asyncio.run(_download(where, folder))
+            yield CheckedSource(DirectorySource(folder))
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+    elif LmdbStore.exists(Path(where)):
+        store = LmdbStore(Path(where), readonly=True)
+        try:
+            yield CheckedSource(StoredSource(store))
+        finally:
+            store.close()
+    else:
+        with _files(Path(where)) as source:
+            yield CheckedSource(source)
+
+
+@contextmanager
+def open_ledger(where: str, *, visit: Visit | None = None) -> Iterator[Opened]:
+    """Open and check the ledger at *where*, calling *visit* for every entry. Raises as :func:`open_source`.
+
+    A Coordinator's store is read to its very end, which a finished checkpoint may not cover yet.
+    """
+    if "://" not in where and LmdbStore.exists(Path(where)):
+        store = LmdbStore(Path(where), readonly=True)
         try:
             log = open_log(store, visit=visit)
             yield Opened(source=CheckedSource(StoreSource(log)), size=log.size, root=log.root, stored=True)
         finally:
             store.close()
         return
+    with open_source(where) as source:
+        verified = replay_source(source, visit=visit)
+        yield Opened(source=source, size=verified.size, root=verified.root, stored=False)
+
+
+@contextmanager
+def _files(path: Path) -> Iterator[Source]:
+    if path.is_file():
+        with TarSource(path) as tar:
+            yield tar
+        return
     if not (path / "checkpoint").is_file():
         raise LocalFileError(
-            f"{path} holds no ledger: wanted a Coordinator's folder (`--ledger`) or an exported one (`verify/ledger`)"
+            f"{path} holds no ledger: wanted a Coordinator's folder (`--ledger`), an exported one (`verify/ledger`), "
+            "a tar of it, or an address beginning with https://"
         )
-    source = CheckedSource(DirectorySource(path))
-    verified = replay_source(source, visit=visit)
-    yield Opened(source=source, size=verified.size, root=verified.root, stored=False)
+    if not (path / "tile" / "entries").is_dir():
+        raise LocalFileError(
+            f"{path} holds only what `contrast verify` read of a ledger, the control chain and its proofs: "
+            "`contrast verify --full` downloads all of it"
+        )
+    yield DirectorySource(path)
+
+
+async def _download(where: str, folder: Path) -> None:
+    """Read the ledger at the address *where*: first as files of a web server, then as a Coordinator."""
+    url = urlsplit(where)
+    if url.scheme not in {"http", "https"} or not url.hostname:
+        raise UsageFaultError(f"{where} is no address of a ledger: wanted https://HOST[:PORT][/PATH]")
+    may_be_coordinator = url.scheme == "https" and url.path.rstrip("/") in {"", _ROUTES}
+    try:
+        async with FileClient(where) as files:
+            get = _patient(files.get)
+            checkpoint = await files.get("checkpoint")
+            await fetch_ledger(get, checkpoint, folder, withheld=True)
+            return
+    except RemoteError:
+        if not may_be_coordinator:
+            raise
+    async with CoordinatorClient(url.netloc) as client:
+        # Whoever answers proves nothing by it: what is believed is what the ledger's own signatures and evidence say.
+        client.accept_unattested_UNSAFE()
+        get = _patient(client.ledger_file)
+        await fetch_ledger(get, await get("checkpoint"), folder, withheld=True)
+
+
+def _patient(get: Get) -> Get:
+    retry = Retry(attempts=8, sleep=asyncio.sleep, chance=secrets.SystemRandom().random)
+    return lambda path: retry.run(lambda: get(path))

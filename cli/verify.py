@@ -17,6 +17,8 @@ from cli.differences import differences
 from cli.errors import DiffersError, LocalFileError, RefusedError
 from cli.events import time_text
 from cli.fetch import fetch_ledger
+from cli.fetch_control import fetch_control
+from cli.heads import Head
 from cli.memory import Memory
 from cli.options import (
     PATHS,
@@ -30,7 +32,7 @@ from cli.options import (
 from cli.output import Output
 from cli.release import release
 from cli.session import Session, example, json_option
-from cli.verifying import Verified, verify_ledger, write_results
+from cli.verifying import Verified, control_head, verify_control, verify_ledger, write_results
 from cli.workspace import Workspace, apply_changes, read_file, read_optional, replace_folder
 from cli.yardstick import Yardstick, by_manifest, by_values, check_simulated
 from manifest.model import Manifest
@@ -47,6 +49,7 @@ class Job:
     expected: tuple[str, Manifest] | None
     timeout_s: float
     new_ledger: bool
+    full: bool
     now: datetime
 
 
@@ -66,6 +69,7 @@ curl --cacert ./verify/mesh-root.pem https://web.example.com/"""
     help="File with reference values, instead of those released with this program.",
 )
 @judging_options
+@click.option("--full", is_flag=True, help="Download the whole ledger and derive every single decision again.")
 @new_ledger_option
 @timeout_option(10)
 @json_option
@@ -78,15 +82,18 @@ def verify(
     reference_path: Path | None,
     policy_hashes: tuple[bytes, ...],
     allow_simulated: bool,
+    full: bool,
     new_ledger: bool,
     timeout_s: float,
 ) -> None:
     """Verify a Coordinator and the whole history of its manifests.
 
-    Attests the Coordinator, downloads the ledger, replays all of it, derives every decision again, and demands that it
-    extends the ledger seen before at this address. Only when all is well the folder verify/ is written anew:
-    mesh-root.pem (trust it for the manifest in force), coordinator-root.pem (trust it for all manifests of this
-    ledger), every manifest and policy, and the ledger itself for `contrast ledger`.
+    Attests the Coordinator, follows the ledger's control chain (every manifest, Coordinator and recovery there ever
+    was, each proven to be in the ledger and judged again), and demands that the ledger extends the one seen before at
+    this address. With --full the whole ledger is downloaded, and every attestation and certificate derived again.
+    Only when all is well the folder verify/ is written anew: mesh-root.pem (trust it for the manifest in force),
+    coordinator-root.pem (trust it for all manifests of this ledger), every manifest, the policies, and what was read
+    of the ledger: with --full all of it, for `contrast ledger` and `contrast audit`.
     """
     workspace, output = session.workspace, session.output
     yardstick, expected = _yardstick(workspace, manifest_path, reference_path, policy_hashes)
@@ -97,14 +104,17 @@ def verify(
         expected=expected,
         timeout_s=timeout_s,
         new_ledger=new_ledger,
+        full=full,
         now=datetime.now(UTC),  # noqa: TID251 a command is where the clock is read
     )
     memory = Memory.load(workspace)
     folder = workspace.verify.resolve()  # A link stays a link.
     with _fresh_folder(folder.parent) as fresh:
-        attested = asyncio.run(_fetch(job, fresh / "ledger", output))
+        attested = asyncio.run(_fetch(job, memory, fresh / "ledger", output))
         announce(output, attested, yardstick)
-        with output.working("replaying the ledger and deriving every decision again"):
+        with output.working(
+            "replaying the ledger and deriving every decision again" if full else "judging its history"
+        ):
             verified = _judge(job, fresh / "ledger", attested, memory)
         write_results(fresh, verified, address=str(coordinator))
         replace_folder(folder, fresh)
@@ -127,7 +137,7 @@ def _yardstick(
     return by_values(release(), file=values, policy_hashes=policy_hashes, policy_file=policy_file), None
 
 
-async def _fetch(job: Job, folder: Path, output: Output) -> AttestedCoordinator:
+async def _fetch(job: Job, memory: Memory, folder: Path, output: Output) -> AttestedCoordinator:
     address = str(job.address)
     async with CoordinatorClient(str(job.address)) as client:
 
@@ -138,15 +148,33 @@ async def _fetch(job: Job, folder: Path, output: Output) -> AttestedCoordinator:
         demand_active(attested.statement, address=address, verb="verify")
         if attested.statement.checkpoint is None:
             raise RefusedError(f"the Coordinator at {address} attested no checkpoint")
-        with output.working("downloading the ledger"):
-            await fetch_ledger(persistent(client), attested.statement.checkpoint.encode(), folder)
+        checkpoint, get = attested.statement.checkpoint.encode(), persistent(client)
+        if job.full:
+            with output.working("downloading the ledger"):
+                await fetch_ledger(get, checkpoint, folder)
+            return attested
+        remembered = _recall(job, memory, attested)
+        with output.working("downloading the control chain"):
+            await fetch_control(
+                get,
+                checkpoint,
+                control_head(attested.statement, address=address),
+                folder,
+                remembered=0 if remembered is None else remembered.size,
+                hints=[item.seq for item in (await client.manifests()).manifests],
+            )
         return attested
+
+
+def _recall(job: Job, memory: Memory, attested: AttestedCoordinator) -> Head | None:
+    return memory.recall(str(job.address), origin=attested.statement.origin or "", new_ledger=job.new_ledger)
 
 
 def _judge(job: Job, ledger: Path, attested: AttestedCoordinator, memory: Memory) -> Verified:
     address = str(job.address)
-    remembered = memory.recall(address, origin=attested.statement.origin or "", new_ledger=job.new_ledger)
-    verified = verify_ledger(ledger, job.yardstick, attested.statement, remembered, address=address)
+    remembered = _recall(job, memory, attested)
+    judge = verify_ledger if job.full else verify_control
+    verified = judge(ledger, job.yardstick, attested.statement, remembered, address=address)
     if job.expected is not None:
         name, mine = job.expected
         in_force = verified.report.manifests[-1].manifest
@@ -176,6 +204,7 @@ def _tell(session: Session, verified: Verified, attested: AttestedCoordinator, y
     output.document(
         {
             "ok": True,
+            "full": report.full,
             "origin": verified.head.origin,
             "size": verified.head.size,
             "root": verified.head.root.hex(),
@@ -242,6 +271,16 @@ def _tell(session: Session, verified: Verified, attested: AttestedCoordinator, y
     owners = len(report.state.seed_shares)
     output.say(f"besides them, {owners} seed share owner{'s' if owners != 1 else ''} can restore the seed")
     done = ", ".join(f"{number} {kind}" for kind, number in sorted(report.counts.items()))
-    output.say(f"{verified.head.size} entries replayed, every decision derived again: {done}")
+    if report.full:
+        output.say(f"{verified.head.size} entries replayed, every decision derived again: {done}")
+    else:
+        output.say(
+            f"proved: every manifest, Coordinator and recovery of this ledger of {verified.head.size} entries, judged "
+            f"again from {sum(report.counts.values())} control events with inclusion proofs ({done})"
+        )
+        output.say(
+            "only --full proves: that each attestation and certificate followed the manifest of its time, and that no "
+            "manifest or Coordinator stands outside that chain (the attested Coordinator says that it checked both)"
+        )
     output.say(f"ledger {verified.head.origin}")
     output.say(f"verified: trust {folder}/mesh-root.pem for the manifest in force", style="bold green")

@@ -8,16 +8,21 @@ from typing import Final
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from audit.control import judge_control
 from audit.receipt import keyring_of
 from audit.replay import replay
 from audit.report import Report
 from cli.errors import RefusedError
 from cli.heads import Head, check_extends, render_heads
-from cli.sources import CheckedSource
+from cli.memory import demand_proof
 from cli.yardstick import Yardstick
+from coordinator.events import Link
+from ledger.checked import CheckedSource
 from ledger.merkle import Frontier, leaf_hash
 from ledger.note import VerifierKey
 from ledger.source import DirectorySource, Source
+from ledger.tilenodes import TileNodes
+from ledger.tiles import Tile
 from wire.statement import Statement
 
 _SHOWN: Final = 20
@@ -52,6 +57,56 @@ def verify_ledger(
         reference_values=yardstick.reference_values,
         coordinator_policies=yardstick.coordinator_policies,
     )
+    _demand_no_finding(report, address)
+    offered = head_of_report(report)
+    check_extends(remembered, offered, lambda size: root_at(source, size), address=address)
+    _demand_agreement(report, statement, address)
+    return Verified(report=report, head=offered)
+
+
+def verify_control(
+    folder: Path,
+    yardstick: Yardstick,
+    statement: Statement,
+    remembered: Head | None,
+    *,
+    address: str,
+) -> Verified:
+    """As :func:`verify_ledger`, from the control chain alone: what `audit.control` proves of it, and no more."""
+    head = control_head(statement, address=address)
+    source = CheckedSource(DirectorySource(folder))
+    report = judge_control(
+        source,
+        head,
+        reference_values=yardstick.reference_values,
+        coordinator_policies=yardstick.coordinator_policies,
+    )
+    _demand_no_finding(report, address)
+    offered = head_of_report(report)
+    if remembered is not None:
+        demand_proof(remembered, offered, TileNodes(offered.size, lambda tile: _tile(source, tile)), address=address)
+    _demand_agreement(report, statement, address)
+    return Verified(report=report, head=offered)
+
+
+def control_head(statement: Statement, *, address: str) -> Link:
+    """Return the last control event that *statement* names.
+
+    Raises:
+        RefusedError: it names none.
+    """
+    if statement.control_head is None:
+        raise RefusedError(f"the Coordinator at {address} attested no control event")
+    return Link(statement.control_head.seq, bytes.fromhex(statement.control_head.hash))
+
+
+def _tile(source: Source, tile: Tile) -> bytes:
+    if tile.level == "entries":
+        raise RefusedError("a bundle of entries holds no nodes of a tree")
+    return source.tile(tile.level, tile.index, tile.width)
+
+
+def _demand_no_finding(report: Report, address: str) -> None:
     if not report.ok:
         lines = [
             f"{'ledger' if item.seq is None else f'entry {item.seq}'}: {item.code}: {item.text}"
@@ -62,20 +117,25 @@ def verify_ledger(
         raise RefusedError(
             f"the ledger of {address} does not pass: {len(report.problems)} findings", details=tuple(lines)
         )
-    offered = Head(
+
+
+def head_of_report(report: Report) -> Head:
+    """Return what is remembered of a ledger that passed."""
+    return Head(
         origin=report.checkpoint.origin,
         ledger_key=VerifierKey.parse(report.state.verifier_keys[0]).public,
         size=report.checkpoint.size,
         root=report.checkpoint.root,
         checkpoint=report.checkpoint_raw,
     )
-    check_extends(remembered, offered, lambda size: root_at(source, size), address=address)
+
+
+def _demand_agreement(report: Report, statement: Statement, address: str) -> None:
     contradictions = disagreements(report, statement)
     if contradictions:
         raise RefusedError(
             f"the ledger of {address} is not what its Coordinator attested", details=tuple(contradictions)
         )
-    return Verified(report=report, head=offered)
 
 
 def root_at(source: Source, size: int) -> bytes:
@@ -123,7 +183,8 @@ def write_results(folder: Path, verified: Verified, *, address: str) -> None:
     for number, entry in enumerate(report.manifests):
         (folder / f"manifest.{number}.json").write_bytes(entry.manifest.raw)
     source = CheckedSource(DirectorySource(folder / "ledger"))
-    for digest in {digest for entry in report.manifests for digest in entry.manifest.policies}:
+    shown = report.manifests if report.full else report.manifests[-1:]
+    for digest in {digest for entry in shown for digest in entry.manifest.policies}:
         policy = source.blob(digest)
         if policy is None:
             raise RefusedError(f"policy {digest.hex()} is missing in the ledger")

@@ -152,15 +152,15 @@ def test_a_library_is_imported_in_its_single_place_only(library: str) -> None:
     assert not wrong
 
 
-def test_aiohttps_client_is_used_in_its_three_places_only() -> None:
-    """One speaks to Coordinators and pins them, one to vendors and believes nothing: docs/adr/0011."""
+def test_aiohttps_client_is_used_in_its_few_places_only() -> None:
+    """One speaks to Coordinators and pins them; the others believe nothing that they read: docs/adr/0011."""
     users = {
         str(path.relative_to(PROJECT))
         for package in ALLOWED
         for path in (PROJECT / package).rglob("*.py")
         if "ClientSession" in path.read_text("utf-8")
     }
-    assert users <= {"wire/client.py", "attestation/fetch.py", "wire/witnesses.py"}
+    assert users <= {"wire/client.py", "wire/files.py", "attestation/fetch.py", "wire/witnesses.py"}
 
 
 def test_nothing_else_that_is_installed_claims_our_packages_names() -> None:

@@ -147,7 +147,8 @@ class CoordinatorClient:
     def accept_unattested_UNSAFE(self) -> None:  # noqa: N802 -- The dangerous thing looks dangerous.
         """Speak to whatever certificate answers first, and to no other, without any evidence.
 
-        For the Initializer alone: it has nothing to judge a Coordinator by, and its peers judge what it was given.
+        For the Initializer, which has nothing to judge a Coordinator by, and whose peers judge what it was given; and
+        for reading a ledger, which is judged by its own signatures and evidence.
         """
         self._usable = True
 

@@ -9,12 +9,14 @@ import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from cli.fetch import Get, fetch_ledger
+from cli.fetch_control import fetch_control
 from ledger.memory import MemoryStore
 from ledger.store import Store
 from manifest.model import Policy, Role
@@ -98,7 +100,7 @@ def test_verify_writes_everything_that_a_data_owner_needs(world: World, live: Li
 def test_the_exported_ledger_passes_offline(world: World, live: LiveCoordinator) -> None:
     set_manifest(world, live)
     live.issue()
-    world.ok("verify", "-c", live.address, "-m", "manifest.json", SIMULATED)
+    world.ok("verify", "-c", live.address, "-m", "manifest.json", SIMULATED, "--full")
     assert "passes" in world.ok("ledger", "verify", "verify/ledger").output
     shown = world.ok("ledger", "show", "verify/ledger").output
     assert "certificate.issued" in shown
@@ -311,25 +313,27 @@ def test_set_sends_no_signature_for_a_manifest_without_owners(world: World, live
 
 def test_a_swapped_blob_in_an_exported_ledger_is_found(world: World, live: LiveCoordinator) -> None:
     set_manifest(world, live)
-    world.ok("verify", "-c", live.address, "-m", "manifest.json", SIMULATED)
+    world.ok("verify", "-c", live.address, "-m", "manifest.json", SIMULATED, "--full")
     name = hashlib.sha256(world.deployment.manifest).hexdigest()
     blob = world.root / "verify" / "ledger" / "blob" / name
     blob.write_bytes(blob.read_bytes().replace(b'"web"', b'"bad"'))
     world.refused("ledger", "verify", "verify/ledger", because=name)
 
 
+@pytest.mark.parametrize("full", [False, True], ids=["control chain", "full"])
 def test_a_ledger_that_grows_while_it_is_downloaded_is_verified_as_attested(
-    world: World, live: LiveCoordinator, monkeypatch: pytest.MonkeyPatch
+    world: World, live: LiveCoordinator, monkeypatch: pytest.MonkeyPatch, *, full: bool
 ) -> None:
     """On a busy deployment there is no quiet moment."""
     set_manifest(world, live)
 
-    async def busy(get: Get, checkpoint: bytes, folder: Path) -> object:
+    async def busy(get: Get, checkpoint: bytes, *arguments: Any, **more: Any) -> object:
         await asyncio.to_thread(live.issue)
-        return await fetch_ledger(get, checkpoint, folder)
+        fetch: Any = fetch_ledger if full else fetch_control
+        return await fetch(get, checkpoint, *arguments, **more)
 
-    monkeypatch.setattr("cli.verify.fetch_ledger", busy)
-    world.ok("verify", "-c", live.address, "-m", "manifest.json", SIMULATED)
+    monkeypatch.setattr("cli.verify.fetch_ledger" if full else "cli.verify.fetch_control", busy)
+    world.ok("verify", "-c", live.address, "-m", "manifest.json", SIMULATED, *(["--full"] if full else []))
     assert (world.root / "verify" / "ledger" / "checkpoint").read_bytes().splitlines()[1] == b"3"
     assert live.size() > 3
 
@@ -385,7 +389,7 @@ def test_a_damaged_export_is_told_and_never_a_crash(
     world: World, live: LiveCoordinator, name: str, commands: tuple[str, ...]
 ) -> None:
     set_manifest(world, live)
-    world.ok("verify", "-c", live.address, "-m", "manifest.json", SIMULATED)
+    world.ok("verify", "-c", live.address, "-m", "manifest.json", SIMULATED, "--full")
     path = world.root / "verify" / "ledger" / name
     raw = bytearray(path.read_bytes())
     raw[len(raw) // 2] ^= 1
@@ -416,7 +420,7 @@ def test_several_owners_sign_together(world: World, live: LiveCoordinator) -> No
     world.deploy(dataclasses.replace(Deployment(), owners=(owner_key(), second)))
     keys = ("--workload-owner-key", "workload-owner.pem", "--workload-owner-key", "second.pem")
     set_manifest(world, live, *keys)
-    world.ok("verify", "-c", live.address, "-m", "manifest.json", SIMULATED)
+    world.ok("verify", "-c", live.address, "-m", "manifest.json", SIMULATED, "--full")
     events = json.loads(world.ok("ledger", "show", "verify/ledger", "--from", "2", "--json").stdout)["entries"]
     assert len(events[0]["event"]["signatures"]) == 2
 
@@ -471,7 +475,7 @@ def test_a_long_ledger_is_shown_from_its_end(
     world: World, live: LiveCoordinator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     set_manifest(world, live)
-    world.ok("verify", "-c", live.address, "-m", "manifest.json", SIMULATED)
+    world.ok("verify", "-c", live.address, "-m", "manifest.json", SIMULATED, "--full")
     monkeypatch.setattr("cli.ledger.SHOWN", 2)
     result = world.ok("ledger", "show", "verify/ledger")
     assert "ledger.created" not in result.output
@@ -491,3 +495,42 @@ def test_a_manifest_that_excludes_the_running_coordinator_is_refused(world: Worl
     said = world.refused("set", "-c", live.address, SIMULATED, "deployment", because="Role coordinator").output
     assert "--coordinator-policy-hash" not in said
     assert live.size() == size
+
+
+def test_verify_reads_the_control_chain_and_says_what_it_proved(world: World, live: LiveCoordinator) -> None:
+    """What was not proven must not be taken for proven."""
+    set_manifest(world, live)
+    live.issue()
+    live.issue(Pod(VAULT_POLICY))
+    world.deploy(Deployment().with_policy(b"package agent_policy\n# new\n", Policy(sans=("new",))))
+    set_manifest(world, live)
+    verify = ("verify", "-c", live.address, "-m", "manifest.json", SIMULATED)
+    said = world.ok(*verify).output
+    assert "proved: every manifest, Coordinator and recovery" in said
+    assert "only --full proves" in said
+    assert json.loads(world.ok(*verify, "--json").stdout)["full"] is False
+    read = world.root / "verify" / "ledger"
+    assert sorted(path.name for path in (read / "entry").iterdir()) == ["0", "1", "2", str(live.size() - 1)]
+    assert not (read / "tile" / "entries").exists()
+    assert "--full" in world.refused("ledger", "show", "verify/ledger", because="holds only", status=4).output
+    assert "only --full" not in world.ok(*verify, "--full").output
+    assert "passes" in world.ok("ledger", "verify", "verify/ledger").output
+
+
+def test_the_control_chain_is_followed_over_a_recovery(world: World, store: MemoryStore) -> None:
+    with live_coordinator(store) as live:
+        port = int(live.address.rpartition(":")[2])
+        set_manifest(world, live)
+        live.issue()
+    with live_coordinator(store, port=port) as live:
+        world.ok("recover", "-c", live.address, SIMULATED)
+        live.issue()
+        document = json.loads(world.ok("verify", "-c", live.address, "-m", "manifest.json", SIMULATED, "--json").stdout)
+        assert document["counts"] == {
+            "epoch.opened": 2,
+            "ledger.created": 1,
+            "ledger.recovered": 1,
+            "manifest.set": 1,
+        }
+        first, second = document["coordinators"]
+        assert (first["closed"], second["closed"]) == (second["opened"] + 1, None)
