@@ -18,6 +18,7 @@ REFUSAL_CODES = (
 )  # fmt: skip
 """The 16 codes of ``attestation.refused``; whatever else happens counts as ``other``."""
 _SAMPLE_BYTES = 512
+_SHARE = 4
 _LABEL = b"contrast/challenge/v1\x00"
 
 
@@ -58,12 +59,13 @@ class Challenges:
 
 
 class Gate:
-    """Bounds on requests in work: per route over all peers, and per peer over all routes.
+    """Bounds on requests in work: per route over all peers, per peer over all routes, and per peer and route.
 
     Args:
         per_peer: How many of one peer.
         per_route: How many of one route.
-        heavy: Routes that have fewer places, because each of their requests may take much memory.
+        heavy: Routes that have fewer places, because each of their requests may take much memory. One peer gets a
+            quarter of a route's places at most: a few slow bodies would keep everybody else out of the smallest.
     """
 
     def __init__(self, *, per_peer: int, per_route: int, heavy: Mapping[str, int] | None = None) -> None:
@@ -72,6 +74,7 @@ class Gate:
         self._heavy = heavy or {}
         self._peers: dict[str, int] = {}
         self._routes: dict[str, int] = {}
+        self._shares: dict[str, int] = {}
 
     @contextmanager
     def hold(self, route: str, peer: str) -> Iterator[None]:
@@ -81,6 +84,8 @@ class Gate:
             BusyError: One of them has no place left.
         """
         at_peer, at_route = self._peers.get(peer, 0), self._routes.get(route, 0)
+        both = f"{peer} {route}"
+        share = self._shares.get(both, 0)
         if at_peer >= self._per_peer:
             raise BusyError(
                 "This peer has too many requests in work.", seen=str(at_peer + 1), wanted=f"at most {self._per_peer}"
@@ -88,12 +93,19 @@ class Gate:
         most = min(self._per_route, self._heavy.get(route, self._per_route))
         if at_route >= most:
             raise BusyError("This route has too many requests in work.", wanted=f"at most {most}")
-        self._peers[peer], self._routes[route] = at_peer + 1, at_route + 1
+        if share >= max(1, most // _SHARE):
+            raise BusyError(
+                "This peer has its share of this route's places.",
+                seen=str(share + 1),
+                wanted=f"at most {max(1, most // _SHARE)}",
+            )
+        self._peers[peer], self._routes[route], self._shares[both] = at_peer + 1, at_route + 1, share + 1
         try:
             yield
         finally:
             _release(self._peers, peer)
             _release(self._routes, route)
+            _release(self._shares, both)
 
     @property
     def in_work(self) -> int:

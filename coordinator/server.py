@@ -11,15 +11,22 @@ from aiohttp import web
 
 from coordinator import __version__
 from coordinator.admission import Gate
-from coordinator.errors import MalformedRequestError, NotFoundError
+from coordinator.errors import NotFoundError
 from coordinator.metrics import CONTENT_TYPE, Metrics
 from coordinator.service import Service
 from coordinator.settings import Settings
-from coordinator.web import Handler, bytes_answer, guard, json_answer, read_message
+from coordinator.web import Handler, bytes_answer, demand_no_body, guard, json_answer, read_message
 from ledger.errors import ProofError
 from ledger.tiles import parse_path
 from wire import routes
-from wire.messages import AttestRequest, Capabilities, CertificateRequest, RecoveryRequest, SetManifestRequest
+from wire.messages import (
+    MAX_POLICY,
+    AttestRequest,
+    Capabilities,
+    CertificateRequest,
+    RecoveryRequest,
+    SetManifestRequest,
+)
 from wire.openapi import document
 from wire.routes import Port, Route
 from wire.statement import API_VERSION
@@ -29,6 +36,7 @@ _KEEPALIVE_S = 75.0  # Also how long a connection may take to send its first req
 _HANDSHAKE_S = 10.0
 _BACKLOG = 1024
 _BODY_MEMORY = 128 * 1024 * 1024  # Bytes of request bodies per route, if all in work are as large as they may be.
+_ANSWER_MEMORY = 384 * 1024 * 1024  # As much for large answers, of which one client has sixteen at a time.
 log = structlog.get_logger("coordinator.server")
 
 
@@ -53,8 +61,8 @@ class Handlers:
             routes.MANIFESTS: self.manifests,
             routes.RECOVER: self.recover,
             routes.CHECKPOINT: self.checkpoint,
+            routes.ENTRY_BUNDLE: self.tile,  # First: its path is one of the tiles' pattern, too.
             routes.TILE: self.tile,
-            routes.ENTRY_BUNDLE: self.tile,
             routes.ENTRY: self.entry,
             routes.BLOB: self.blob,
             routes.CHALLENGE: self.challenge,
@@ -80,8 +88,7 @@ class Handlers:
 
     async def challenge(self, request: web.Request) -> web.Response:
         """A nonce; the request has no body."""
-        if request.body_exists and await request.content.read(1):
-            raise MalformedRequestError("This request has no body.", wanted="an empty body")
+        await demand_no_body(request, timeout_s=self._timeout_s)
         return json_answer(self._service.workloads.challenge())
 
     async def certificate(self, request: web.Request) -> web.Response:
@@ -198,7 +205,14 @@ class Server:
             (Port.USER, self.settings.user_port),
             (Port.MESH, self.settings.mesh_port),
         ):
-            app = make_app(handlers, port, gate, self.metrics, access_log=self.settings.access_log)
+            app = make_app(
+                handlers,
+                port,
+                gate,
+                self.metrics,
+                answer_timeout_s=limits.answer_timeout_s,
+                access_log=self.settings.access_log,
+            )
             runner = web.AppRunner(
                 app,
                 access_log=None,
@@ -241,6 +255,7 @@ class Server:
         if server is None:
             raise RuntimeError("the runner is not set up")
         most = self.settings.limits.connections
+        _bound_peers(server, self.settings.limits.connections_per_peer)
 
         def connection() -> asyncio.BaseProtocol:
             return server() if len(server.connections) < most else _Turned()
@@ -253,6 +268,31 @@ class Server:
         )
 
 
+def _bound_peers(server: web.Server, most: int) -> None:
+    """Close at once what one peer opens beyond *most* connections. Who it is shows only when a connection stands."""
+    peers: dict[str, int] = {}
+    held: dict[object, str] = {}
+    made, lost = server.connection_made, server.connection_lost
+
+    def connection_made(handler: web.RequestHandler, transport: asyncio.Transport) -> None:
+        peer = str((transport.get_extra_info("peername") or ("",))[0])
+        peers[peer] = peers.get(peer, 0) + 1
+        held[handler] = peer
+        made(handler, transport)
+        if peers[peer] > most:
+            transport.abort()
+
+    def connection_lost(handler: web.RequestHandler, exc: BaseException | None = None) -> None:
+        peer = held.pop(handler, None)
+        if peer is not None:
+            peers[peer] -= 1
+            if not peers[peer]:
+                del peers[peer]
+        lost(handler, exc)
+
+    server.connection_made, server.connection_lost = connection_made, connection_lost  # type: ignore[method-assign]
+
+
 class _Turned(asyncio.Protocol):
     """A connection for which there is no room."""
 
@@ -261,9 +301,11 @@ class _Turned(asyncio.Protocol):
             transport.abort()
 
 
-def make_app(handlers: Handlers, port: Port, gate: Gate, metrics: Metrics, *, access_log: bool) -> web.Application:
+def make_app(
+    handlers: Handlers, port: Port, gate: Gate, metrics: Metrics, *, access_log: bool, answer_timeout_s: float = 60.0
+) -> web.Application:
     """The routes of one port behind the common manners."""
-    app = web.Application(middlewares=[guard(gate, metrics, access_log=access_log)])
+    app = web.Application(middlewares=[guard(gate, metrics, answer_timeout_s=answer_timeout_s, access_log=access_log)])
     for route, handler in handlers.table().items():
         if port in route.ports:
             app.router.add_route(route.method, _path(route), handler)
@@ -271,12 +313,11 @@ def make_app(handlers: Handlers, port: Port, gate: Gate, metrics: Metrics, *, ac
 
 
 def _heavy() -> dict[str, int]:
-    """How many requests of each route fit into the memory that bodies may take."""
-    return {
-        f"{route.method} {route.path}": max(1, _BODY_MEMORY // route.max_request)
-        for route in routes.ROUTES
-        if route.max_request
-    }
+    """How many requests of each route fit into the memory that bodies, and answers that nobody reads, may take."""
+    places = {route: _BODY_MEMORY // route.max_request for route in routes.ROUTES if route.max_request}
+    places[routes.ENTRY_BUNDLE] = _ANSWER_MEMORY // routes.ENTRY_BUNDLE.max_answer
+    places[routes.BLOB] = _ANSWER_MEMORY // MAX_POLICY  # Those of strangers are no longer.
+    return {f"{route.method} {route.path}": max(1, most) for route, most in places.items()}
 
 
 def _path(route: Route) -> str:

@@ -23,9 +23,13 @@ class Limits:
     requests_per_route: int = 512
     connections: int = 4096
     """Per port; an idle one is closed after 75 s."""
+    connections_per_peer: int = 1024
+    """Per port, so that one peer cannot hold all of them. Many pods may share an address."""
     policy_burst: int = 10_000
     policy_refill_per_s: float = 50.0
     body_timeout_s: float = 20.0
+    answer_timeout_s: float = 60.0
+    """How long a large answer may take to be read; its place is held for so long."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,6 +31,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _T = TypeVar("_T", bound=msgspec.Struct)
 _JSON = "application/json"
 _LARGE = 128 * 1024
+_PIECE = 64 * 1024
 _encode = msgspec.json.Encoder().encode
 log = structlog.get_logger("coordinator.web")
 
@@ -168,7 +169,46 @@ def problem_of(error: Exception) -> tuple[Problem, dict[str, str]]:
     return problem, headers
 
 
-def guard(gate: Gate, metrics: Metrics, *, access_log: bool) -> Middleware:
+async def demand_no_body(request: web.Request, *, timeout_s: float) -> None:
+    """Refuse a request that has a body where none is read, without waiting for one that is only announced.
+
+    Raises:
+        MalformedRequestError: There is a body, or none that ends in time.
+    """
+    if not request.body_exists:
+        return
+    try:
+        async with asyncio.timeout(timeout_s):
+            if not request.content_length and not await request.content.read(1):
+                return
+    except TimeoutError:
+        pass
+    raise MalformedRequestError("This request has no body.", wanted="an empty body")
+
+
+async def _hand_over(request: web.Request, response: web.StreamResponse, timeout_s: float) -> web.StreamResponse:
+    """Write a large answer in pieces while its place is held: aiohttp would put all of it into memory at once.
+
+    Who asks for many such answers and reads none would fill the memory otherwise.
+    """
+    body = response.body if isinstance(response, web.Response) else None
+    if not isinstance(body, bytes) or len(body) <= _LARGE:
+        return response
+    stream = web.StreamResponse(status=response.status, headers=response.headers)
+    stream.content_length = len(body)
+    try:
+        async with asyncio.timeout(timeout_s):
+            await stream.prepare(request)
+            for start in range(0, len(body), _PIECE):
+                await stream.write(body[start : start + _PIECE])  # Waits while the client does not read.
+            await stream.write_eof()
+    except TimeoutError:
+        if request.transport is not None:
+            request.transport.abort()
+    return stream
+
+
+def guard(gate: Gate, metrics: Metrics, *, answer_timeout_s: float, access_log: bool) -> Middleware:
     """One middleware for everything around a handler: places, problem documents, counting."""
     measured: dict[str, tuple[Callable[[float], None], dict[int, Callable[[], None]]]] = {}
 
@@ -191,6 +231,7 @@ def guard(gate: Gate, metrics: Metrics, *, access_log: bool) -> Middleware:
         try:
             with gate.hold(f"{request.method} {route}", request.remote or ""):
                 response = await handler(request)
+                response = await _hand_over(request, response, answer_timeout_s)
         except asyncio.CancelledError:
             raise
         except Exception as error:

@@ -1,0 +1,131 @@
+"""What strangers may cost: places, connections and memory, taken by requests that never end or are never read."""
+
+import asyncio
+import contextlib
+import hashlib
+import socket
+import ssl
+from collections.abc import Callable
+
+import pytest
+
+from coordinator.admission import Gate
+from coordinator.errors import BusyError
+from coordinator.settings import Limits
+from ledger.memory import MemoryStore
+from tests.coordinator.test_evidence import until
+from tests.coordinator.test_story import certificate, set_manifest
+from tests.support.coordinator import Running, coordinator
+from tests.support.deployment import Pod
+from wire.problem import RemoteRefusedError
+from wire.routes import Port
+
+LARGE = bytes(12 * 1024 * 1024)  # More than the buffers of a connection hold.
+
+
+async def connect(
+    running: Running, port: Port, *, buffer: int | None = None
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    sock = socket.socket()
+    if buffer is not None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+    sock.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(sock, (running.host, running.server.ports[port]))
+    return await asyncio.open_connection(sock=sock, ssl=context, server_hostname="c", limit=1024)
+
+
+@pytest.mark.parametrize("announced", ["Content-Length: 5", "Transfer-Encoding: chunked"])
+async def test_a_body_that_is_announced_and_never_sent_holds_no_place(announced: str) -> None:
+    """Challenges have no body, so nobody would have waited for its end with a clock in his hand."""
+    async with coordinator(limits=Limits(body_timeout_s=0.2, requests_per_peer=1)) as running:
+        await set_manifest(running)
+        reader, writer = await connect(running, Port.MESH)
+        writer.write(f"POST /v1/challenges HTTP/1.1\r\nHost: c\r\n{announced}\r\n\r\n".encode())
+        assert b"400" in await asyncio.wait_for(reader.readline(), 5)
+        await until(lambda: in_work(running) == 0)
+        await certificate(running, Pod())
+        writer.close()
+
+
+async def test_one_peer_cannot_hold_every_connection() -> None:
+    """The pods of everybody else could not even ask."""
+    async with coordinator(limits=Limits(connections_per_peer=2)) as running:
+        port = running.server.ports[Port.PROBE]
+        held = [await asyncio.open_connection(running.host, port) for _ in range(2)]
+        for reader, writer in held:
+            writer.write(b"GET /probe/startup HTTP/1.1\r\nHost: c\r\n\r\n")
+            assert b"200" in await reader.readline()
+        third, turned = await asyncio.open_connection(running.host, port)
+        with contextlib.suppress(ConnectionError):
+            assert await third.read() == b""
+        turned.close()
+        other, writer = await asyncio.open_connection(running.host, port, local_addr=("127.0.0.9", 0))
+        writer.write(b"GET /probe/startup HTTP/1.1\r\nHost: c\r\n\r\n")
+        assert b"200" in await other.readline()
+        for _, each in [*held, (other, writer)]:
+            each.close()
+            with contextlib.suppress(ConnectionError):
+                await each.wait_closed()
+        await until(lambda: not running.server._runners[0].server.connections)  # type: ignore[union-attr]
+        again, writer = await asyncio.open_connection(running.host, port)
+        writer.write(b"GET /probe/startup HTTP/1.1\r\nHost: c\r\n\r\n")
+        assert b"200" in await again.readline()
+        writer.close()
+
+
+async def test_an_answer_that_nobody_reads_is_given_up() -> None:
+    """Megabytes would wait in memory for each of thousands of connections."""
+    store = MemoryStore()
+    digest = hashlib.sha256(LARGE).digest()
+    async with coordinator(store, limits=Limits(answer_timeout_s=0.3)) as running:
+        await set_manifest(running)
+        store._blobs[digest] = LARGE
+        reader, writer = await connect(running, Port.USER, buffer=4096)
+        writer.write(f"GET /v1/ledger/blob/{digest.hex()} HTTP/1.1\r\nHost: c\r\n\r\n".encode())
+        await until(lambda: in_work(running) == 1)
+        await until(lambda: in_work(running) == 0)
+        with contextlib.suppress(ConnectionError, ssl.SSLError):
+            assert len(await asyncio.wait_for(reader.read(-1), 10)) < len(LARGE)
+        with contextlib.suppress(ConnectionError, ssl.SSLError):
+            writer.close()
+            await writer.wait_closed()
+        async with (
+            running.raw() as session,
+            session.get(running.url(Port.USER, f"/v1/ledger/blob/{digest.hex()}")) as answer,
+        ):
+            assert await answer.read() == LARGE
+            assert (answer.content_length, answer.content_type) == (len(LARGE), "application/octet-stream")
+
+
+def test_one_peer_has_a_share_of_a_route_with_few_places() -> None:
+    """Eight slow bodies, one for each place of a large request, would keep an owner from setting a manifest."""
+    gate = Gate(per_peer=64, per_route=512, heavy={"large": 8})
+    with contextlib.ExitStack() as held:
+        for _ in range(2):
+            held.enter_context(gate.hold("large", "stranger"))
+        with pytest.raises(BusyError, match="share"):
+            held.enter_context(gate.hold("large", "stranger"))
+        held.enter_context(gate.hold("large", "owner"))
+        held.enter_context(gate.hold("small", "stranger"))
+    assert gate.in_work == 0
+    with gate.hold("large", "stranger"):
+        pass
+
+
+async def test_a_csr_of_an_odd_version_is_the_senders_fault() -> None:
+    """The library has an exception of its own for it, which was answered 500 and logged with its trace."""
+    async with coordinator() as running:
+        await set_manifest(running)
+        pod = Pod()
+        head = bytes.fromhex("020100")
+        assert pod.csr.count(head) >= 1
+        with pytest.raises(RemoteRefusedError) as caught:
+            await certificate(running, pod, csr=pod.csr.replace(head, bytes.fromhex("020108"), 1))
+        assert caught.value.code == "bad_csr"
+
+
+def in_work(running: Running) -> int:
+    get: Callable[[str], float | None] = running.metrics.registry.get_sample_value
+    return int(get("contrast_coordinator_requests_in_work") or 0)
