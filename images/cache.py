@@ -16,7 +16,7 @@ from typing import IO
 
 from images.errors import CacheError
 from images.layout import OciLayout
-from images.model import MAX_JSON, hex_of
+from images.model import MAX_JSON, Descriptor, hex_of
 
 
 class BlobCache:
@@ -57,6 +57,14 @@ class BlobCache:
             found = (self._blobs / hex_of(digest)).stat()
             return size is None or found.st_size == size
         return False
+
+    def intact(self, wanted: Descriptor) -> bool:
+        """Whether the blob is there and has the digest of its name; reads all of it."""
+        try:
+            with (self._blobs / hex_of(wanted.digest)).open("rb") as file:
+                return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}" == wanted.digest
+        except OSError:
+            return False
 
     def document(self, digest: str) -> bytes | None:
         """A small blob, verified; None where it is absent or damaged."""

@@ -7,10 +7,12 @@ standard output. No secret appears in a message, an argument list or a ``repr``.
 import asyncio
 import base64
 import binascii
+import contextlib
 import json
 import os
 import re
 import shutil
+import signal
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -134,8 +136,9 @@ class DockerConfig:
         pipe = asyncio.subprocess.PIPE
         try:
             process = await asyncio.create_subprocess_exec(
-                program, "get", stdin=pipe, stdout=pipe, stderr=asyncio.subprocess.DEVNULL, env=self._environ
-            )
+                program, "get", stdin=pipe, stdout=pipe, stderr=asyncio.subprocess.DEVNULL, env=self._environ,
+                start_new_session=True,
+            )  # fmt: skip
         except OSError as error:
             raise CredentialsError(f"{name}: {error.strerror or error}") from error
         try:
@@ -144,9 +147,10 @@ class DockerConfig:
         except TimeoutError:
             raise CredentialsError(f"{name} did not answer within {_HELPER_S:.0f} s") from None
         finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
+            # With its children: one that keeps the pipe open would be waited for.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            await process.wait()
 
 
 async def _converse(process: asyncio.subprocess.Process, key: str, name: str) -> bytes | None:

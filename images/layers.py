@@ -28,8 +28,8 @@ class LayerStream:
     Call `close` in any case.
     """
 
-    def __init__(self, file: IO[bytes], layer: Descriptor, diff_id: str, *, limit: int = MAX_PLAIN) -> None:
-        self._layer, self._diff_id, self._limit = layer, diff_id, limit
+    def __init__(self, file: IO[bytes], layer: Descriptor, diff_id: str) -> None:
+        self._layer, self._diff_id = layer, diff_id
         # The bytes of a plain layer are hashed once: its digest and its diff id are one.
         plain = layer.media_type not in GZIP_TYPES | ZSTD_TYPES
         self._plain = _Hasher()
@@ -86,9 +86,9 @@ class LayerStream:
     def _next(self) -> bytes:
         piece = self._decompressed.some(CHUNK)
         self._size += len(piece)
-        if self._size > self._limit:
+        if self._size > MAX_PLAIN:
             raise ImageTooLargeError(
-                f"layer {self._layer.digest} has more than {self._limit} bytes uncompressed, "
+                f"layer {self._layer.digest} has more than {MAX_PLAIN} bytes uncompressed, "
                 "which is the most that is read"
             )
         self._plain.update(piece)

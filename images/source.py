@@ -13,7 +13,7 @@ from pathlib import Path
 
 from images.cache import BlobCache
 from images.config import Accounts, Group, ImageConfig, User
-from images.errors import DigestMismatchError, ImageError, ImageNotFoundError, LayoutError, LockError
+from images.errors import ImageError, ImageNotFoundError, LayoutError, LockError
 from images.layout import ImageStore, OciLayout
 from images.lock import FILE_NAME, Lock, LockedImage, LockedLayer
 from images.model import Image
@@ -181,9 +181,12 @@ class ImageSource(ImageStore):
     async def _scan(self, puller: Puller, cache: BlobCache, reference: ImageReference, image: Image) -> Scan:
         try:
             return await asyncio.to_thread(cache.layout.scan, image, verity=self._verity)
-        except DigestMismatchError:
-            # A blob was damaged on this disk. What a registry sends is verified on arrival, so once more is enough.
-            for layer in image.layers:
+        except ImageError:
+            # What a registry sends is verified on arrival: if a blob is another now, this disk damaged it.
+            damaged = [layer for layer in image.layers if not await asyncio.to_thread(cache.intact, layer)]
+            if not damaged:
+                raise
+            for layer in damaged:
                 cache.forget(layer.digest)
             await puller.pull(reference, layers=True)
             return await asyncio.to_thread(cache.layout.scan, image, verity=self._verity)
