@@ -107,6 +107,8 @@ class EnvironmentReader:
         key = self._reader.text(reference, "key", path) or ""
         if values is None:
             return None
+        if key not in values and reference.get("optional") is True:
+            return None  # As the kubelet does it: no such variable.
         if key not in values:
             self._reader.refuse((*path, "key"), f"{key!r} is no key there", "write one of its keys")
             return None
@@ -137,15 +139,18 @@ class EnvironmentReader:
                 "give the pod a workload secret, or pass --publish-secret-values if it is none",
             )
             return None
-        if self._reader.flag(reference, "optional", path):
-            self._reader.refuse(
-                (*path, "optional"), "whether the object exists is the host's choice", "remove optional"
-            )
-            return None
+        optional = self._reader.flag(reference, "optional", path)
         resources = self._reader.resources
         listed = () if resources is None else resources.secrets if kind == "secret" else resources.config_maps
         found = self._find(listed, name)
         shown = "Secret" if kind == "secret" else "ConfigMap"
+        if found is None and optional:
+            self._reader.refuse(
+                (*path, "optional"),
+                f"{shown} {name!r} is in none of the files, so whether it exists would be the host's choice",
+                "pass the file that defines it, or remove the reference",
+            )
+            return None
         if found is None:
             self._reader.refuse(path, f"{shown} {name!r} is in none of the files", "pass the file that defines it")
             return None

@@ -117,17 +117,17 @@ RESOURCES = Fields(
 )
 _PROPAGATION = "mounts made later by the host or other containers would appear there"
 VOLUME_MOUNT = Fields(
-    handled={"name", "mountPath", "readOnly"},
+    handled={"name", "mountPath", "readOnly", "subPath", "subPathExpr"},
     special={
-        "subPath": Never("the host would choose what lies there, and links in it", "mount the whole volume"),
-        "subPathExpr": Never("the host would choose what lies there, and links in it", "mount the whole volume"),
         "mountPropagation": Only(("None",), _PROPAGATION, _REMOVE),
         "recursiveReadOnly": Only(("Disabled",), "it is not described yet", _REMOVE),
     },
 )
 VOLUME_DEVICE = Fields(handled={"name", "devicePath"})
-_FROM_HOST = "the node would decide what lies there"
+_DISK = "the node would bring it as a disk, which is not described yet"
 _CLAIM = "use a persistentVolumeClaim, an emptyDir or a configMap"
+# What the node mounts for itself and hands on file by file. Its content is the node's, as that of a claim is.
+NODE_FILES = {"persistentVolumeClaim", "ephemeral", "hostPath", "nfs", "csi", "azureFile"}
 VOLUME = Fields(
     handled={
         "name",
@@ -136,22 +136,27 @@ VOLUME = Fields(
         "secret",
         "projected",
         "downwardAPI",
-        "persistentVolumeClaim",
-        "ephemeral",
+        *NODE_FILES,
     },
     special={
-        "hostPath": Never(_FROM_HOST, _CLAIM),
-        "csi": Never("drivers inline in a pod are not described yet", "use a persistentVolumeClaim"),
-        "nfs": Never(_FROM_HOST, _CLAIM),
-        "iscsi": Never(_FROM_HOST, _CLAIM),
-        "fc": Never(_FROM_HOST, _CLAIM),
-        "cephfs": Never(_FROM_HOST, _CLAIM),
-        "azureFile": Never(_FROM_HOST, _CLAIM),
-        "azureDisk": Never(_FROM_HOST, _CLAIM),
-        "awsElasticBlockStore": Never(_FROM_HOST, _CLAIM),
-        "gcePersistentDisk": Never(_FROM_HOST, _CLAIM),
+        "iscsi": Never(_DISK, _CLAIM),
+        "fc": Never(_DISK, _CLAIM),
+        "cephfs": Never(_DISK, _CLAIM),
+        "azureDisk": Never(_DISK, _CLAIM),
+        "awsElasticBlockStore": Never(_DISK, _CLAIM),
+        "gcePersistentDisk": Never(_DISK, _CLAIM),
         "image": Never("image volumes are not described yet", "put the files into the container's image"),
         "gitRepo": Never("the node would fetch it", "put the files into the container's image"),
+    },
+)
+HOST_PATH = Fields(
+    handled={"path"},
+    special={
+        "type": Only(
+            ("", "Directory", "DirectoryOrCreate", "File", "FileOrCreate"),
+            "devices and sockets of the node do not exist in the guest",
+            "use volumeDevices with a claim, or a network connection",
+        )
     },
 )
 EMPTY_DIR = Fields(handled={"medium", "sizeLimit"})

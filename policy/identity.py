@@ -156,7 +156,9 @@ def oom_scores(reader: Reader, containers: Iterable[tuple[Path, Table]]) -> tupl
         for name in {*limits, *requests} - _RESOURCES:
             kind = "limits" if name in limits else "requests"
             reader.refuse(
-                (*path, "resources", kind, name), f"{name!r} brings devices or memory not described yet", "remove it"
+                (*path, "resources", kind, name),
+                f"{name!r} brings devices or memory of the node's choice, which no policy of this version can name",
+                "remove it, or let a pod that is not confidential do this part of the work",
             )
         for name in ("cpu", "memory"):
             limit = _quantity(reader, limits, name, (*path, "resources", "limits"))

@@ -6,7 +6,7 @@ from enum import Enum
 
 from images.config import ImageConfig
 from k8s.problems import Path
-from policy.fields import EMPTY_DIR, VOLUME, VOLUME_DEVICE, VOLUME_MOUNT, check_fields
+from policy.fields import EMPTY_DIR, HOST_PATH, NODE_FILES, VOLUME, VOLUME_DEVICE, VOLUME_MOUNT, check_fields
 from policy.model import EPHEMERAL, Memory, Mount, base_mounts, shared_file
 from policy.reader import Reader, Table
 from policy.text import Text
@@ -14,6 +14,7 @@ from policy.text import Text
 _TOKEN = "/var/run/secrets/kubernetes.io/serviceaccount"  # noqa: S105  a path
 _REPLACEABLE = {"/dev/shm", "/etc/hosts", "/etc/hostname", "/etc/resolv.conf"}  # noqa: S108  paths in the guest
 _KERNEL = ("/proc", "/sys")
+_GUESTS = ("/dev", "/proc", "/sys", "/run", "/var/run")  # Of these a guest has its own.
 
 
 class Volume(Enum):
@@ -22,7 +23,7 @@ class Volume(Enum):
     MEMORY = "emptyDir in memory"
     DISK = "emptyDir on an encrypted disk"
     FILES = "files copied by the node, read-only"
-    CLAIM = "a claim"
+    CLAIM = "files that the node mounts and hands on"
 
 
 class VolumeReader:
@@ -32,6 +33,8 @@ class VolumeReader:
         self._reader = reader
         self._fs_group = fs_group
         self._volumes = dict(self._templates())
+        self._claims = set(self._volumes)
+        self._readonly: set[str] = set()  # volumes that are read-only wherever they are mounted
         for path, volume in reader.items(reader.pod, "volumes", ()):
             check_fields(reader, volume, VOLUME, path)
             name = reader.text(volume, "name", path)
@@ -68,8 +71,9 @@ class VolumeReader:
             name = self._reader.text(item, "name", place) or ""
             if not self._target_ok(target, place, base, own):
                 continue
-            mount = self._mount(name, target, place, writable=not self._reader.flag(item, "readOnly", place))
-            if mount is None:
+            readonly = self._reader.flag(item, "readOnly", place) or name in self._readonly
+            mount = self._mount(name, target, place, writable=not readonly)
+            if mount is None or not self._part_ok(item, name, place):
                 continue
             if mount.disk is not None and mount.disk in {other.disk for other in own.values()}:
                 self._reader.refuse(place, f"emptyDir {name!r} is mounted twice in one container", "mount it once")
@@ -93,7 +97,7 @@ class VolumeReader:
                 self._reader.refuse(
                     (*place, "devicePath"), f"{target!r} is no clean absolute path of its own", "write one"
                 )
-            elif self._volumes.get(name) is not Volume.CLAIM:
+            elif name not in self._claims:
                 self._reader.refuse((*place, "name"), f"{name!r} is no claim of this pod", "name a volume with a claim")
             else:
                 devices.append(target)
@@ -118,7 +122,8 @@ class VolumeReader:
                 return Volume.MEMORY if medium == "Memory" else Volume.DISK
             case ["configMap" | "secret" | "projected" | "downwardAPI"]:
                 return Volume.FILES
-            case ["persistentVolumeClaim" | "ephemeral"]:
+            case [kind] if kind in NODE_FILES:
+                self._from_node(kind, volume, path)
                 return Volume.CLAIM
             case []:
                 return Volume.DISK  # Kubernetes' default.
@@ -127,6 +132,33 @@ class VolumeReader:
         if not all(name in VOLUME.special for name in sources):
             self._reader.refuse(path, f"the volume comes from {' and '.join(sources)}", "give it one known source")
         return None
+
+    def _from_node(self, kind: str, volume: Table, path: Path) -> None:
+        """What else a volume of the node says."""
+        source, name = self._reader.table(volume, kind, path), str(volume.get("name"))
+        if kind in {"persistentVolumeClaim", "ephemeral"}:
+            self._claims.add(name)
+        if kind == "hostPath":
+            check_fields(self._reader, source, HOST_PATH, (*path, kind))
+            where = posixpath.normpath(self._reader.text(source, "path", (*path, kind)) or "/")
+            if where == "/" or _below(where, _GUESTS):
+                self._reader.refuse(
+                    (*path, kind, "path"), "of these files the guest has its own, not the node's", "remove the volume"
+                )
+        if kind != "ephemeral" and self._reader.flag(source, "readOnly", (*path, kind)):
+            self._readonly.add(name)
+
+    def _part_ok(self, item: Table, name: str, path: Path) -> bool:
+        """Whether a ``subPath`` can be: the node resolves it, so only in what comes from the node anyway."""
+        part = next((field for field in ("subPath", "subPathExpr") if item.get(field)), None)
+        if part is None or self._volumes[name] in {Volume.FILES, Volume.CLAIM}:
+            return True
+        self._reader.refuse(
+            (*path, part),
+            "the node would bring a folder of its own instead of a part of this emptyDir, which lies in the guest",
+            "mount the whole volume, or an emptyDir of its own",
+        )
+        return False
 
     def _mount(self, name: str, target: str, path: Path, *, writable: bool) -> Mount | None:
         access = "rw" if writable else "ro"

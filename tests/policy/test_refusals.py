@@ -17,8 +17,10 @@ POD_FIELDS = [
     "securityContext: {runAsUser: 5}", "securityContext: {runAsUser: -1, runAsGroup: 1}",
     "securityContext: {fsGroup: x}", "securityContext: {supplementalGroups: [x]}",
     "securityContext: {appArmorProfile: {type: Localhost}}",
-    "volumes: [{name: a, hostPath: {path: /}}]", "volumes: [{name: a, csi: {driver: x}}]",
-    "volumes: [{name: a, nfs: {server: x}}]", "volumes: [{name: a, image: {reference: x}}]",
+    "volumes: [{name: a, hostPath: {path: /}}]", "volumes: [{name: a, hostPath: {path: /dev/sda}}]",
+    "volumes: [{name: a, hostPath: {path: /srv/../run/x}}]", "volumes: [{name: a, hostPath: {path: /a, type: Socket}}]",
+    "volumes: [{name: a, hostPath: {path: /a, odd: 1}}]", "volumes: [{name: a, csi: {driver: x, readOnly: 'yes'}}]",
+    "volumes: [{name: a, iscsi: {iqn: x}}]", "volumes: [{name: a, image: {reference: x}}]",
     "volumes: [{name: a, newKind: {}}]", "volumes: [{name: a, emptyDir: {}, configMap: {name: x}}]",
     "volumes: [{name: a, emptyDir: {medium: HugePages}}]", "volumes: [{name: a, emptyDir: {odd: 1}}]",
     "unknown: 1",
@@ -150,6 +152,82 @@ def test_config_maps_give_their_values_and_variables_name_each_other() -> None:
     text = case(simple_pod(container=env), config).policy.text
     for line in ('"A=x=y"', '"one=1"', '"two=x=y"', '"B=x=y-1-$(B)-$(A)-$!"'):
         assert line in text
+
+
+VOLUMES = """
+kind: StatefulSet
+metadata: {name: web}
+spec:
+  volumeClaimTemplates: [{metadata: {name: own}}]
+  template:
+    spec:
+      runtimeClassName: contrast-cc
+      enableServiceLinks: false
+      automountServiceAccountToken: false
+      containers:
+        - name: app
+          image: IMAGE
+          securityContext: {runAsUser: 1000, runAsGroup: 1000}
+          volumeMounts:
+            - {name: own, mountPath: /own}
+            - {name: own, mountPath: /part, subPath: a/b}
+            - {name: host, mountPath: /host/data}
+            - {name: share, mountPath: /nfs}
+            - {name: driver, mountPath: /driver}
+            - {name: claim, mountPath: /claim}
+            - {name: config, mountPath: /etc/one.conf, subPath: one.conf}
+            - {name: all, mountPath: /all}
+            - {name: who, mountPath: /who, subPathExpr: $(POD)}
+          volumeDevices: [{name: fresh, devicePath: /dev/fresh}]
+      volumes:
+        - {name: host, hostPath: {path: /srv/data, type: Directory}}
+        - {name: share, nfs: {server: s, path: /p, readOnly: true}}
+        - {name: driver, csi: {driver: d, readOnly: true}}
+        - {name: claim, persistentVolumeClaim: {claimName: c, readOnly: true}}
+        - {name: config, configMap: {name: c}}
+        - {name: all, projected: {sources: [{configMap: {name: c}}, {downwardAPI: {items: []}}]}}
+        - {name: who, downwardAPI: {items: []}}
+        - {name: fresh, ephemeral: {volumeClaimTemplate: {spec: {volumeMode: Block}}}}
+""".replace("IMAGE", IMAGE)
+
+
+def test_volumes_of_the_node_are_described_with_their_access() -> None:
+    """Whatever kind they are, the guest sees files that the node hands on, each at its place and no other."""
+    pod = case(VOLUMES)
+    for step in pod.shim.life():
+        pod.allowed(*step)
+    found = {
+        place: (str(mount.source.parts[-1]) if mount.source else "", mount.options[-1])
+        for place, mount in pod.pod.container("app").mounts.items()
+    }
+    assert found == {
+        "/dev/termination-log": ("-termination-log", "rw"), "/own": ("-own", "rw"), "/part": ("-part", "rw"),
+        "/host/data": ("-data", "rw"), "/nfs": ("-nfs", "ro"), "/driver": ("-driver", "ro"), "/claim": ("-claim", "ro"),
+        "/etc/one.conf": ("-one.conf", "ro"), "/all": ("-all", "ro"), "/who": ("-who", "ro"),
+    }  # fmt: skip
+    assert pod.pod.container("app").devices == ("/dev/fresh",)
+
+
+def test_a_part_of_an_empty_dir_is_refused() -> None:
+    """The node resolves a subPath: it would bring a folder of its own where the guest's memory is meant."""
+    for medium in ("{}", "{medium: Memory}"):
+        text = simple_pod(
+            spec=f"volumes: [{{name: d, emptyDir: {medium}}}]",
+            container="volumeMounts: [{name: d, mountPath: /d, subPath: a}]",
+        )
+        assert "which lies in the guest" in str(refused(text))
+
+
+def test_optional_objects_are_taken_from_the_files() -> None:
+    config = "kind: ConfigMap\nmetadata: {name: c}\ndata: {one: '1'}\n"
+    env = "env: [{name: A, valueFrom: {configMapKeyRef: {name: c, key: one, optional: true}}}, "
+    env += "{name: B, valueFrom: {configMapKeyRef: {name: c, key: two, optional: true}}}], "
+    env += "envFrom: [{prefix: P_, configMapRef: {name: c, optional: true}}]"
+    text = case(simple_pod(container=env), config).policy.text
+    assert '"A=1"' in text
+    assert '"P_one=1"' in text
+    assert '"B=' not in text
+    assert "the host's choice" in str(refused(simple_pod(container=env)))
 
 
 def test_a_name_too_long_for_a_host_name_is_refused() -> None:
