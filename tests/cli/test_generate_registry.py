@@ -1,0 +1,159 @@
+"""`generate` with images of a registry: pinned in place, locked, repeatable without it, refused with the line."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from cli.imaging import HostType, MirrorType
+from cli.keys import new_seedshare_owner_key
+from cli.main import cli
+from images.transport import Mirror
+from localnode.setup import dev_init
+from tests.support.real_registry import RealRegistry, need_programs
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "emojivoto"
+YAML = """\
+apiVersion: apps/v1
+kind: Deployment
+metadata: {{name: app}}
+spec:
+  selector: {{matchLabels: {{app: app}}}}
+  template:
+    metadata: {{labels: {{app: app}}}}
+    spec:
+      runtimeClassName: contrast-cc
+      automountServiceAccountToken: false
+      enableServiceLinks: false
+      securityContext: {{runAsUser: 7, runAsGroup: 8}}
+      containers:
+        - name: app
+          image: "{host}/demo/app:v1"   # the author's comment
+"""
+
+
+class Folder:
+    """A workspace whose application comes from a registry."""
+
+    def __init__(self, root: Path, registry: RealRegistry) -> None:
+        self.root, self.registry = root, registry
+        self.yaml = root / "deployment" / "app.yml"
+        self.environ = {**registry.docker_config(root / "docker"), "CONTRAST_CACHE_DIR": str(root / "cache")}
+
+    def run(self, *arguments: str) -> Result:
+        before = Path.cwd()
+        os.chdir(self.root)
+        try:
+            command = ["generate", "deployment", "--registry-ca", str(self.registry.ca), *arguments]
+            return CliRunner().invoke(cli, command, prog_name="contrast", env=self.environ)
+        finally:
+            os.chdir(before)
+
+    def ok(self, *arguments: str) -> Result:
+        result = self.run(*arguments)
+        assert result.exit_code == 0, result.output + repr(result.exception)
+        return result
+
+    def lock(self) -> dict[str, dict[str, object]]:
+        found: dict[str, dict[str, object]] = json.loads((self.root / "images.lock.json").read_bytes())["images"]
+        return found
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> RealRegistry:
+    need_programs()
+    found = RealRegistry(tmp_path_factory.mktemp("registry"))
+    with found.running():
+        found.push("demo/app", {"etc/passwd": "app:x:7:8::/:\n"}, "--config.user=app", "--config.entrypoint=/app")
+    return found
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("prepared")
+    dev_init(root, now=datetime(2026, 1, 1, tzinfo=UTC))
+    (root / "seedshare-owner.pem").write_bytes(new_seedshare_owner_key())
+    (root / "seedshare-owner.pem").chmod(0o600)
+    return root
+
+
+@pytest.fixture
+def folder(prepared: Path, registry: RealRegistry, tmp_path: Path) -> Folder:
+    root = tmp_path / "workspace"
+    shutil.copytree(prepared, root)
+    (root / "deployment").mkdir()
+    shutil.copy(EXAMPLE / "deployment" / "coordinator.yml", root / "deployment")
+    found = Folder(root, registry)
+    found.yaml.write_text(YAML.format(host=registry.host))
+    return found
+
+
+@pytest.fixture
+def online(registry: RealRegistry) -> Iterator[None]:
+    with registry.running():
+        yield
+
+
+@pytest.mark.usefixtures("online")
+def test_an_image_is_pinned_in_place_and_the_comment_kept(folder: Folder) -> None:
+    folder.ok()
+    (name,) = folder.lock()
+    assert name.startswith(f"{folder.registry.host}/demo/app:v1@sha256:")
+    assert f'image: "{name}"   # the author\'s comment\n' in folder.yaml.read_text()
+    before = {path: path.stat().st_mtime_ns for path in (folder.yaml, folder.root / "images.lock.json")}
+    assert "up to date" in folder.ok().output
+    folder.ok("--check", "--update-lock")
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+
+
+def test_with_lock_and_cache_it_runs_without_the_registry(folder: Folder) -> None:
+    with folder.registry.running():
+        folder.ok()
+    pinned = folder.yaml.read_bytes()
+    folder.ok("--check")
+    folder.yaml.write_text(YAML.format(host=folder.registry.host))
+    folder.ok()
+    assert folder.yaml.read_bytes() == pinned, "the tag means what it meant when it was locked"
+
+
+@pytest.mark.usefixtures("online")
+def test_no_pin_refuses_with_the_line(folder: Folder) -> None:
+    before = folder.yaml.read_bytes()
+    result = folder.run("--no-pin")
+    assert result.exit_code == 1
+    assert "app.yml:15" in result.output
+    assert "@sha256:" in result.output
+    assert folder.yaml.read_bytes() == before
+    assert not (folder.root / "images.lock.json").exists()
+
+
+def test_every_image_that_cannot_be_had_is_told_with_its_line(folder: Folder) -> None:
+    (folder.root / "deployment" / "other.yml").write_text(
+        YAML.format(host="127.0.0.1:9").replace("name: app}", "name: other}", 1)
+    )
+    result = folder.run()
+    assert result.exit_code == 1
+    assert "app.yml:15" in result.output
+    assert "other.yml:15" in result.output
+    assert "nothing was written" in result.output
+
+
+def test_a_damaged_lock_is_told(folder: Folder) -> None:
+    (folder.root / "images.lock.json").write_text("{}")
+    result = folder.run()
+    assert result.exit_code == 1
+    assert "images.lock.json" in result.output
+
+
+def test_registries_and_mirrors_are_named_without_scheme() -> None:
+    mirror = MirrorType().convert("docker.io=mirror.example:5000/hub/", None, None)
+    assert mirror == Mirror(registry="docker.io", host="mirror.example:5000", prefix="hub")
+    assert HostType().convert("localhost:5000", None, None) == "localhost:5000"
+    for options in (["--mirror", "docker.io"], ["--mirror", "docker.io=https://m.example"], ["--layers", "erofs"],
+                    ["--insecure-registry", "http://localhost:5000"]):  # fmt: skip
+        assert CliRunner().invoke(cli, ["generate", *options, "deployment"], prog_name="contrast").exit_code == 2
