@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from ledger.errors import HeadMovedError, LedgerContentError, StoreError
+from ledger.isolated import IsolatedStore
 from ledger.lmdb_store import LmdbStore
 from ledger.log import open_log
 from ledger.memory import MemoryStore
@@ -15,9 +16,16 @@ from ledger.store import EMPTY_HEAD, Batch, Head, Store
 from tests.support.ledgers import batch_of, chain, filled, store_of
 
 
-@pytest.fixture(params=["memory", "lmdb"])
+@pytest.fixture(params=["memory", "lmdb", "isolated"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    made: Store = MemoryStore() if request.param == "memory" else LmdbStore(tmp_path / "ledger")
+    made: Store
+    match request.param:
+        case "memory":
+            made = MemoryStore()
+        case "lmdb":
+            made = LmdbStore(tmp_path / "ledger")
+        case _:
+            made = IsolatedStore(tmp_path / "ledger")
     yield made
     made.close()
 
