@@ -28,7 +28,9 @@ from coordinator.service import Service, World
 from coordinator.settings import Settings, SettingsError, read_settings
 from coordinator.witnessing import Witnessing, read_witness_policy
 from ledger.errors import LedgerError
+from ledger.isolated import IsolatedStore
 from ledger.lmdb_store import LmdbStore
+from wire.memory import keep_memory_private
 from wire.witnesses import WitnessClient
 
 EXIT_REFUSED, EXIT_USAGE, EXIT_IO = 1, 2, 4
@@ -43,6 +45,7 @@ def main() -> None:
         sys.stderr.write(f"contrast-coordinator: {error}\n")
         sys.exit(EXIT_USAGE)
     logs.configure(settings.log_level)
+    keep_memory_private()
     sys.exit(run(settings))
 
 
@@ -57,7 +60,8 @@ def run(settings: Settings) -> int:
     try:
         fetcher, endorser = _collateral(Sources.of(os.environ))
         issuer = find_issuer(os.environ, endorser=endorser)
-        store = LmdbStore(settings.ledger, map_size=settings.map_size)
+        make = IsolatedStore if settings.isolated_store else LmdbStore
+        store = make(settings.ledger, map_size=settings.map_size)
         began = time.monotonic()
         opened = open_ledger(store, workers=len(os.sched_getaffinity(0)))
     except IssueError as error:

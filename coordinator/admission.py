@@ -219,4 +219,4 @@ def _release(counts: dict[str, int], key: str) -> None:
 
 def _cut(text: str, size: int) -> str:
     raw = text.encode("utf-8", "replace")
-    return text if len(raw) <= size else raw[: size - 3].decode("utf-8", "ignore") + "…"
+    return raw.decode() if len(raw) <= size else raw[: size - 3].decode("utf-8", "ignore") + "…"

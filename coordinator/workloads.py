@@ -93,6 +93,9 @@ class Workloads:
                 except (CoordinatorError, LedgerError) as error:
                     self._refusals.put_back(each)
                     log.warning("refusal_not_recorded", code=each.code, why=str(error))
+                except Exception:
+                    # A mistake of ours about a stranger's refusal must not end the process: it would need its seed.
+                    log.exception("refusal_lost", code=each.code)
 
     async def _certificate(self, message: CertificateRequest) -> CertificateResponse:
         self._kernel.demand_active()

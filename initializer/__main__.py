@@ -17,6 +17,7 @@ from initializer.errors import InitializerError, LocalFaultError
 from initializer.run import Initializer, World
 from initializer.settings import Settings, parse_settings
 from wire.client import CoordinatorClient
+from wire.memory import keep_memory_private
 
 STOPPED = 128 + signal.SIGTERM
 
@@ -25,6 +26,7 @@ log = structlog.get_logger("initializer")
 
 def main() -> None:
     """Run the program."""
+    keep_memory_private()
     sys.exit(run(sys.argv[1:], os.environ))
 
 

@@ -130,7 +130,14 @@ def _certificate(der: bytes) -> x509.Certificate:
         try:
             certificate = x509.load_der_x509_certificate(der)
             _ = (certificate.subject, certificate.issuer, certificate.extensions, certificate.public_key())
-        except (x509.InvalidVersion, x509.DuplicateExtension, UnsupportedAlgorithm, Warning) as error:
+        except (
+            TypeError,  # Some pairs of name and string type.
+            UnsupportedAlgorithm,
+            Warning,
+            x509.DuplicateExtension,
+            x509.InvalidVersion,
+            x509.UnsupportedGeneralNameType,
+        ) as error:
             raise ValueError(str(error)) from None
     if not der.endswith(b"\0" + certificate.signature):
         raise ValueError("the signature's bit string has unused bits")  # The parser passes over that byte.

@@ -115,4 +115,5 @@ def printable(text: str) -> str:
 
 
 def _cut(text: str, length: int) -> str:
-    return text if len(text) <= length else text[: length - 1] + "…"
+    text = text if len(text) <= length else text[: length - 1] + "…"
+    return text.encode("utf-8", "replace").decode()  # Half a surrogate pair of a stranger's JSON cannot be written.

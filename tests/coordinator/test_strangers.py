@@ -6,18 +6,23 @@ import hashlib
 import socket
 import ssl
 from collections.abc import Callable
+from http import HTTPStatus
 
 import pytest
 
-from coordinator.admission import Gate
+from coordinator.admission import Gate, RefusalCounter
+from coordinator.commands import Command, RecordRefusal
 from coordinator.errors import BusyError
+from coordinator.events import EventError
 from coordinator.settings import Limits
+from coordinator.state import State
 from ledger.memory import MemoryStore
+from ledger.writer import Committed
 from tests.coordinator.test_evidence import until
 from tests.coordinator.test_story import certificate, set_manifest
 from tests.support.coordinator import Running, coordinator
 from tests.support.deployment import Pod
-from wire.problem import RemoteRefusedError
+from wire.problem import RemoteRefusedError, make_problem, parse_problem
 from wire.routes import Port
 
 LARGE = bytes(12 * 1024 * 1024)  # More than the buffers of a connection hold.
@@ -129,3 +134,38 @@ async def test_a_csr_of_an_odd_version_is_the_senders_fault() -> None:
 def in_work(running: Running) -> int:
     get: Callable[[str], float | None] = running.metrics.registry.get_sample_value
     return int(get("contrast_coordinator_requests_in_work") or 0)
+
+
+async def test_a_refusal_that_cannot_be_recorded_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The task that records refusals would take the process with it, and the seed would have to be brought again."""
+    async with coordinator() as running:
+        await set_manifest(running)
+        kernel, submit = running.service.kernel, running.service.kernel.submit
+        failed = asyncio.Event()
+
+        async def broken(command: Command) -> Committed[State]:
+            if isinstance(command, RecordRefusal) and not failed.is_set():
+                failed.set()
+                raise EventError("seen: text was wanted")
+            return await submit(command)
+
+        monkeypatch.setattr(kernel, "submit", broken)
+        async with running.client(Port.MESH) as client:
+            with pytest.raises(RemoteRefusedError, match="policy"):
+                await certificate(running, Pod(b"# unknown"))
+            await asyncio.wait_for(failed.wait(), 10)
+            with pytest.raises(RemoteRefusedError, match="challenge"):
+                await client.certificate(Pod().request(bytes(32)))
+        await until(lambda: running.service.state.refused == 1)
+        await certificate(running, Pod())
+
+
+def test_half_a_surrogate_pair_can_still_be_refused() -> None:
+    """JSON of a stranger can hold one, and neither a problem document nor the ledger can write it."""
+    counter = RefusalCounter()
+    counter.count("evidence_tcb", now_ms=0, seen="\ud800 seen", wanted="\udfff" * 300)
+    (refused,) = counter.due(now_ms=0)
+    assert refused.seen == "? seen"
+    assert len((refused.seen + refused.wanted).encode()) <= 512
+    problem = make_problem("evidence_refused", HTTPStatus.FORBIDDEN, "\ud800", seen="\ud800" * 2000)
+    assert parse_problem(problem.bytes()).detail == "?"
