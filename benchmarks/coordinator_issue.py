@@ -141,9 +141,11 @@ def _wait_for_ports(log: Path, process: subprocess.Popen[bytes]) -> dict[str, in
 
 
 def _cpu_seconds(pid: int) -> float:
-    """User and system time of a process with all its threads, from the scheduler's own nanosecond counters."""
-    tasks = Path(f"/proc/{pid}/task")
-    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks.iterdir()) / 1e9
+    """User and system time of a process, its threads and children, from the scheduler's own nanosecond counters."""
+    tasks = list(Path(f"/proc/{pid}/task").iterdir())
+    own = sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
+    children = {int(child) for task in tasks for child in (task / "children").read_text().split()}
+    return own + sum(_cpu_seconds(child) for child in children)
 
 
 def _on_cpu(cpu: int, what: str) -> dict[str, float]:

@@ -45,6 +45,8 @@ class Settings:
     leaf_days: int = 365
     map_size: int = 64 * 1024**3
     """Bytes of address space reserved for the ledger's store; the file grows only as it fills."""
+    isolated_store: bool = True
+    """The store runs in a process of its own, since its file is the host's: a Coordinator always runs in a guest."""
     stop_timeout_s: float = 20.0
     witness_policy: Path | None = None
     """A policy file (C2SP tlog-policy) that names the witnesses to ask; None asks nobody."""
@@ -85,6 +87,12 @@ def parser() -> argparse.ArgumentParser:
         "--strict",
         action="store_true",
         help="let no certificate and no secret leave before a quorum of witnesses has cosigned (CONTRAST_STRICT=1)",
+    )
+    parse.add_argument(
+        "--isolated-store",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="keep the ledger's file in a process without keys and network (CONTRAST_ISOLATED_STORE=0|1; default 1)",
     )
     parse.add_argument("--access-log", action="store_true", help="log every request (CONTRAST_ACCESS_LOG=1)")
     parse.add_argument("--log-level", metavar="LEVEL", help="debug, info, warning or error (CONTRAST_LOG_LEVEL)")
@@ -128,8 +136,12 @@ def read_settings(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
     strict = flags.strict or environ.get("CONTRAST_STRICT", "") == "1"
     if strict and policy is None:
         raise SettingsError("--strict waits for witnesses: name them with --witness-policy FILE")
+    isolated = flags.isolated_store
+    if isolated is None:
+        isolated = environ.get("CONTRAST_ISOLATED_STORE", "1") != "0"
     return Settings(
         ledger=Path(ledger),
+        isolated_store=isolated,
         bind=bind,
         user_port=_number("CONTRAST_USER_PORT", text("user_port", "CONTRAST_USER_PORT", str(USER_PORT)), 0, 65_535),
         mesh_port=_number("CONTRAST_MESH_PORT", text("mesh_port", "CONTRAST_MESH_PORT", str(MESH_PORT)), 0, 65_535),
