@@ -50,7 +50,7 @@ def receipt(session: Session, *, source: str, seq: int, cose: bool, path: Path |
                 f"there is no entry {seq}: the checkpoint of {source} covers 0 to {checkpoint.size - 1}"
             )
         entry = opened.source.entry(seq)
-        hashes = TileNodes(checkpoint.size, _tiles_of(opened.source)).inclusion(seq)
+        hashes = TileNodes(checkpoint.size, tile_reader(opened.source)).inclusion(seq)
     files: dict[Path, bytes] = {}
     if cose and path is not None:
         epochs = [each.key for each in keys.epochs if each.signs(checkpoint.size)]
@@ -108,7 +108,9 @@ def read_keyring(session: Session, path: Path | None) -> Keyring:
     return parse_keyring(read_file(path or session.workspace.verify / "ledger.vkeys", what="verifier keys"))
 
 
-def _tiles_of(source: Source) -> ReadTile:
+def tile_reader(source: Source) -> ReadTile:
+    """Return what reads the hash tiles of *source*."""
+
     def read(tile: Tile) -> bytes:
         assert tile.level != "entries"  # noqa: S101 - proofs are made of hash tiles
         return source.tile(tile.level, tile.index, tile.width)

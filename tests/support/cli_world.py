@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives import serialization
 
 from attestation.issuer import Issuer
 from cli.main import cli
+from coordinator.witnessing import Witnessing
 from ledger.memory import MemoryStore
 from ledger.store import Store
 from manifest.model import Role
@@ -53,7 +54,11 @@ class LiveCoordinator:
 
 @contextmanager
 def live_coordinator(
-    store: Store | None = None, *, issuer: Issuer | None = None, port: int = 0
+    store: Store | None = None,
+    *,
+    issuer: Issuer | None = None,
+    port: int = 0,
+    witnessing: Witnessing | None = None,
 ) -> Iterator[LiveCoordinator]:
     """Start a Coordinator on *store*; *port* 0 is any free one."""
     started: list[LiveCoordinator | BaseException] = []
@@ -64,7 +69,7 @@ def live_coordinator(
         def at(settings: Any) -> Any:
             return dataclasses.replace(settings, user_port=port)
 
-        async with coordinator(store, issuer=issuer, change=at) as running:
+        async with coordinator(store, issuer=issuer, change=at, witnessing=witnessing) as running:
             stop.append(asyncio.Event())
             started.append(LiveCoordinator(running, asyncio.get_running_loop()))
             ready.set()

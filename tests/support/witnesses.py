@@ -1,8 +1,10 @@
 """Witnesses in the test's own process: real ones with real state, and ones that are slow, down, or lie."""
 
+import asyncio
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -75,3 +77,27 @@ async def running_witness(name: str, folder: Path | None = None) -> AsyncIterato
         finally:
             await server.close()
             store.close()
+
+
+@contextmanager
+def live_witnesses(*names: str) -> Iterator[list[RunningWitness]]:
+    """Witnesses in a thread of their own, for tests of commands."""
+    started: list[RunningWitness] = []
+    ready, loop = threading.Event(), asyncio.new_event_loop()
+    stop = asyncio.Event()
+
+    async def life() -> None:
+        async with AsyncExitStack() as stack:
+            started.extend([await stack.enter_async_context(running_witness(name)) for name in names])
+            ready.set()
+            await stop.wait()
+
+    thread = threading.Thread(target=lambda: loop.run_until_complete(life()), daemon=True)
+    thread.start()
+    assert ready.wait(30)
+    try:
+        yield started
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        thread.join(30)
+        loop.close()
