@@ -17,6 +17,7 @@ from attestation.evidence import Evidence, Kind
 from attestation.reference import ReferenceValues
 from attestation.simulated.vendor import ProductName
 from attestation.snp.endorsement import EndorsementKind
+from audit import concluding, judging
 from audit.replay import replay
 from coordinator import issuing, own_evidence, rules, service, setting
 from coordinator.events import AttestationAccepted, decode_event
@@ -119,7 +120,7 @@ class Replayed:
 @pytest.fixture
 def stage(monkeypatch: pytest.MonkeyPatch) -> Stage:
     stage = Stage()
-    for module in (issuing, own_evidence, rules, service):
+    for module in (issuing, own_evidence, rules, service, concluding, judging):
         monkeypatch.setattr(module, "report_data", stage.report_data)
     monkeypatch.setattr(setting, "hashlib", SimpleNamespace(sha256=stage.sha256))
     return stage
@@ -217,6 +218,10 @@ async def test_real_reports_get_certificates_and_an_audit_comes_to_the_same_verd
         # What the ledger holds is the evidence with everything that was used, each part under its hash.
         for event in accepted:
             assert all(hashlib.sha256(log.blob(digest) or b"").digest() == digest for _, digest in event.evidence[1])
+        report = replay(StoreSource(log), workers=1)
+        # Every decision is derived again; missing are only the texts of policies, which nobody published.
+        assert {(finding.code, finding.about) for finding in report.findings} <= {("unproven", "manifest.set")}
+        assert all("policy" in finding.text for finding in report.findings)
 
 
 async def test_which_check_stops_a_foreign_report(vectors: Path, stage: Stage) -> None:
