@@ -1,7 +1,7 @@
 """How fast the ledger takes durable, signed events, beside what disk and signatures alone allow. Not a load test.
 
-Rows ``ledger.append.c1``, ``.c64`` and ``.c512``: that many clients, each waiting for its answer before the next
-event, of about 1 KiB. The limit of c1 is a 1 KiB append with fdatasync, that of the others Ed25519 signing on one core,
+Rows ``ledger.append.c1``, ``.c64`` and ``.c512``, and ``.isolated.c64`` with the store in a process of its own: that
+many clients, each waiting for its answer before the next event, of about 1 KiB. The limit of c1 is a 1 KiB append with fdatasync, that of the others Ed25519 signing on one core,
 each in a bare loop around every run in the same process; the quotient of the medians counts.
 """
 
@@ -17,6 +17,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ledger.entry import signing_input
+from ledger.isolated import IsolatedStore
 from ledger.lmdb_store import LmdbStore
 from ledger.log import Log
 from tests.support.ledger_machine import Note, make_writer
@@ -80,12 +81,12 @@ async def append_for(log: Log, clients: int, seconds: float) -> tuple[float, lis
     return len(latencies) / passed, latencies
 
 
-def measure(clients: int) -> dict[str, float | str]:
+def measure(clients: int, kind: type[LmdbStore | IsolatedStore] = LmdbStore) -> dict[str, float | str]:
     """One row; every round measures the limit, the ledger and the limit again."""
     rates, limits, latencies = [], [], []
     with tempfile.TemporaryDirectory(prefix="ledger-append-", dir=os.environ.get("CONTRAST_BENCH_DIR")) as name:
         folder = Path(name)
-        store = LmdbStore(folder / "ledger")
+        store = kind(folder / "ledger")
         log = Log.empty(store)
 
         def limit() -> float:
@@ -115,7 +116,9 @@ def measure(clients: int) -> dict[str, float | str]:
 
 def rows() -> dict[str, dict[str, float | str]]:
     """The rows of build/bench.json."""
-    return {f"ledger.append.c{clients}": measure(clients) for clients in CLIENTS}
+    found = {f"ledger.append.c{clients}": measure(clients) for clients in CLIENTS}
+    found["ledger.append.isolated.c64"] = measure(64, IsolatedStore)
+    return found
 
 
 if __name__ == "__main__":

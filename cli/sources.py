@@ -1,7 +1,8 @@
 """Ledgers wherever they are: a Coordinator's store, a directory, a tar, a web server, a Coordinator. Judges nothing.
 
 This is the one place where the auditor's commands open what they are given, all of it without an import step. What is
-on the network is read into a temporary folder first, since an audit comes back to its blobs.
+on the network is read into a temporary folder first, since an audit comes back to its blobs; a Coordinator's file, which
+is a stranger's, is read in a child process that holds nothing.
 """
 
 import asyncio
@@ -18,6 +19,7 @@ from cli.errors import LocalFileError, UsageFaultError
 from cli.fetch import Get, fetch_ledger
 from ledger.checked import CheckedSource
 from ledger.entry import Entry
+from ledger.isolated import foreign_store
 from ledger.lmdb_store import LmdbStore
 from ledger.log import open_log
 from ledger.source import DirectorySource, Source, StoredSource, StoreSource
@@ -70,11 +72,8 @@ def open_source(where: str) -> Iterator[CheckedSource]:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
     elif LmdbStore.exists(Path(where)):
-        store = LmdbStore(Path(where), readonly=True)
-        try:
+        with foreign_store(Path(where)) as store:
             yield CheckedSource(StoredSource(store))
-        finally:
-            store.close()
     else:
         with _files(Path(where)) as source:
             yield CheckedSource(source)
@@ -87,12 +86,9 @@ def open_ledger(where: str, *, visit: Visit | None = None) -> Iterator[Opened]:
     A Coordinator's store is read to its very end, which a finished checkpoint may not cover yet.
     """
     if "://" not in where and LmdbStore.exists(Path(where)):
-        store = LmdbStore(Path(where), readonly=True)
-        try:
+        with foreign_store(Path(where)) as store:
             log = open_log(store, visit=visit)
             yield Opened(source=CheckedSource(StoreSource(log)), size=log.size, root=log.root, stored=True)
-        finally:
-            store.close()
         return
     with open_source(where) as source:
         verified = replay_source(source, visit=visit)
