@@ -1,8 +1,9 @@
 """How fast the ledger takes durable, signed events, beside what disk and signatures alone allow. Not a load test.
 
 Rows ``ledger.append.c1``, ``.c64`` and ``.c512``, and ``.isolated.c64`` with the store in a process of its own: that
-many clients, each waiting for its answer before the next event, of about 1 KiB. The limit of c1 is a 1 KiB append with fdatasync, that of the others Ed25519 signing on one core,
-each in a bare loop around every run in the same process; the quotient of the medians counts.
+many clients, each waiting for its answer before the next event, of about 1 KiB. The limit of c1 is a 1 KiB append with
+fdatasync, that of the others Ed25519 signing on one core, each in a bare loop around every run in the same process; the
+quotient of the medians counts.
 """
 
 import asyncio

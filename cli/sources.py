@@ -1,8 +1,8 @@
 """Ledgers wherever they are: a Coordinator's store, a directory, a tar, a web server, a Coordinator. Judges nothing.
 
 This is the one place where the auditor's commands open what they are given, all of it without an import step. What is
-on the network is read into a temporary folder first, since an audit comes back to its blobs; a Coordinator's file, which
-is a stranger's, is read in a child process that holds nothing.
+on the network is read into a temporary folder first, since an audit comes back to its blobs; a Coordinator's file,
+which is a stranger's, is read in a child process that holds nothing.
 """
 
 import asyncio
