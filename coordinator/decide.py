@@ -165,6 +165,10 @@ class CoordinatorMachine:
         event, _ = decode_event(entry)
         return evolve(state, entry, event)
 
+    def signs(self, state: State) -> bool:
+        """Whether the writer's epoch is open: a note of a closed one would keep the ledger from being opened again."""
+        return state.open_epoch(self._writer) is not None
+
     def replay(self, state: State, entries: Sequence[Entry]) -> State:
         """Foreign entries, each judged by the rules before it is believed."""
         for entry in entries:

@@ -92,6 +92,12 @@ class Kernel:
         return "recovery" if self.seed is None or state.open_epoch(self.epoch.public) is None else "active"
 
     @property
+    def replaced(self) -> bool:
+        """Whether another Coordinator has closed this one's epoch: it answers readers, and a new start ends that."""
+        key, state = self.epoch.public, self.state
+        return state.open_epoch(key) is None and any(epoch.key == key for epoch in state.epochs)
+
+    @property
     def stopped(self) -> LedgerError | None:
         """Why nothing can be written any more, if that is so."""
         return self._stopped if self._writer is None else self._writer.stopped

@@ -162,6 +162,8 @@ class Handlers:
     async def liveness(self, _request: web.Request) -> web.Response:
         """Whether writing is still possible at all."""
         stopped = self._service.stopped
+        if self._service.replaced:
+            return _probe("replaced: another Coordinator has closed this one's epoch")
         return _probe(None if stopped is None else f"{stopped.code}: {stopped}")
 
     async def readiness(self, _request: web.Request) -> web.Response:

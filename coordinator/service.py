@@ -100,6 +100,11 @@ class Service:
         return self._kernel.phase
 
     @property
+    def replaced(self) -> bool:
+        """Whether another Coordinator has closed this one's epoch."""
+        return self._kernel.replaced
+
+    @property
     def stopped(self) -> LedgerError | None:
         """Why nothing can be written any more, if that is so."""
         return self._kernel.stopped
@@ -140,6 +145,10 @@ class Service:
         """What this Coordinator says of itself now; the same bytes as long as nothing changes."""
         state, simulated = self.state, self._simulated
         epoch, seed, phase = self._kernel.epoch, self._kernel.seed, self.phase
+        if self._kernel.replaced:
+            raise NeedsRecoveryError(
+                "Another Coordinator has replaced this one.", action="Ask the other; restart this."
+            )
         if phase == "empty" and seed is not None:
             return statement_bytes(empty_statement(epoch, public_bytes(seed.ledger_key()), simulated=simulated))
         if phase == "active":

@@ -50,6 +50,9 @@ class Machine(Protocol[S, C_contra, E]):
     def replay(self, state: S, entries: Sequence[Entry]) -> S:
         """The state after *entries* of another writer, verified as records. Raises to refuse them by the rules."""
 
+    def signs(self, state: S) -> bool:
+        """Whether this writer may still sign checkpoints in *state*: another writer may have closed its epoch."""
+
 
 @dataclass(frozen=True, slots=True)
 class Decision(Generic[S]):

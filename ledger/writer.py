@@ -312,9 +312,10 @@ class Writer(Generic[S, C, E]):
                 frontier=found.frontier, root=found.frontier.root(), head=found.head, time_ms=found.time_ms,
                 origin=self._origin,
             )  # fmt: skip
-            text = Checkpoint(self._origin, log.size, log.root).text()
-            raw = text.encode()
-            log.set_finished(f"{text}\n{self._ledger.line(raw)}{self._epoch.line(raw)}")
+            if self._machine.signs(state):
+                text = Checkpoint(self._origin, log.size, log.root).text()
+                raw = text.encode()
+                log.set_finished(f"{text}\n{self._ledger.line(raw)}{self._epoch.line(raw)}")
             self.state = state
         self._stale, self._doubt = False, None
         return recorded

@@ -10,10 +10,12 @@ from coordinator.opening import open_ledger
 from ledger.errors import StoreError
 from ledger.memory import MemoryStore
 from ledger.store import Batch
+from ledger.writer import IDLE_S
 from tests.coordinator.test_recovery import request_of
 from tests.coordinator.test_story import certificate, recover, set_manifest
 from tests.support.coordinator import coordinator
 from tests.support.deployment import Pod, random_nonce
+from wire.messages import RecoveryRequest
 from wire.problem import RemoteRefusedError
 from wire.routes import Port
 
@@ -124,3 +126,44 @@ async def test_a_fork_found_while_recovering_stops_the_process_for_good() -> Non
         async with session.get(running.url(Port.PROBE, "/probe/liveness")) as response:
             assert response.status == 503
     assert open_ledger(store).state.recoveries == 0
+
+
+async def test_a_coordinator_that_another_one_replaced_signs_nothing_any_more() -> None:
+    """Two processes on one ledger, on a bad day. A note of the closed epoch would keep the ledger from being opened."""
+    store = MemoryStore()
+    async with coordinator(store) as running:
+        shares = await set_manifest(running)
+        await certificate(running, Pod())
+        async with coordinator(store) as other:
+            await recover(other, shares)
+            await certificate(other, Pod())
+            with pytest.raises(RemoteRefusedError) as caught:
+                await certificate(running, Pod())
+            assert caught.value.code == "needs_recovery"
+            assert running.service.phase == "recovery"
+            async with running.client() as client:
+                with pytest.raises(RemoteRefusedError, match="replaced") as caught:
+                    await client.fetch_statement(random_nonce())
+                assert caught.value.code == "needs_recovery"
+                with pytest.raises(RemoteRefusedError, match="closed") as caught:
+                    await client.recover(
+                        RecoveryRequest(
+                            sealed=bytes(144),
+                            statement="0" * 64,
+                            size=3,
+                            root="0" * 64,
+                            share_owner="0" * 64,
+                            signature=b"s",
+                        )
+                    )
+                assert caught.value.code == "not_in_recovery"
+            async with (
+                running.raw() as session,
+                session.get(running.url(Port.PROBE, "/probe/liveness")) as response,
+            ):
+                assert response.status == 503
+            await asyncio.sleep(3 * IDLE_S)  # That is when it would store what it has signed.
+            open_ledger(store)
+            await certificate(other, Pod())
+    opened = open_ledger(store)
+    assert (opened.state.recoveries, opened.state.certificates) == (1, 3)

@@ -41,10 +41,11 @@ class Counted:
 
 
 class NoteMachine:
-    """The domain. With *refuse_foreign* it takes no entry of another writer."""
+    """The domain. With *refuse_foreign* it takes no entry of another writer; at count *closes_at* it signs no more."""
 
-    def __init__(self, *, refuse_foreign: bool = False) -> None:
+    def __init__(self, *, refuse_foreign: bool = False, closes_at: int = 0) -> None:
         self.refuse_foreign = refuse_foreign
+        self.closes_at = closes_at
 
     def decide(self, state: Counted, command: Note, now_ms: int) -> Proposal[bytes]:
         if command.refuse:
@@ -58,6 +59,9 @@ class NoteMachine:
 
     def evolve(self, state: Counted, entry: Entry) -> Counted:
         return Counted(state.count + 1, entry.body_hash)
+
+    def signs(self, state: Counted) -> bool:
+        return not self.closes_at or state.count < self.closes_at
 
     def replay(self, state: Counted, entries: Sequence[Entry]) -> Counted:
         if self.refuse_foreign:
