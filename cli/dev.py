@@ -11,6 +11,7 @@ import click
 from cli.options import PATHS
 from cli.output import clean
 from cli.session import Session, example, json_option
+from images.cache import cache_directory
 from localnode.detach import start_detached, status, stop
 from localnode.guest import run_in_guest
 from localnode.node import NodeSettings, run_node
@@ -141,7 +142,7 @@ def run(
         network=network,
         load_balancer=load_balancer,
         coordinator=coordinator,
-        images=images,
+        images=(*images, cache_directory(os.environ)),  # What `generate` pulled is found by its digest.
     )
     report = _reporter(session)
     if detach:
