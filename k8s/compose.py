@@ -25,6 +25,7 @@ from ruamel.yaml.events import (
     StreamEndEvent,
 )
 from ruamel.yaml.scanner import Scanner
+from ruamel.yaml.tokens import ScalarToken
 
 from k8s.nodes import AliasNode, Entry, MappingNode, Node, ScalarNode, SequenceNode, follow, size_of
 from k8s.problems import Path, Problem, show_path
@@ -35,6 +36,7 @@ MAX_VALUES: Final = 1_000_000  # of one document, aliases written out: a few lin
 
 _END_OF_LINE: Final = "\0\r\n"
 _GAP: Final = re.compile(r"(?:[ \t\r\n]|(?<=[ \t\r\n])#[^\r\n]*)*")
+_LONG: Final = re.compile(r"[A-Za-z0-9+/=_.]{64,}")
 _ODD_BREAK: Final = re.compile("[\x85\u2028\u2029]")
 _UNPRINTABLE: Final = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
@@ -66,6 +68,28 @@ class _Scanner(Scanner):
                 return
             if not self.flow_level:
                 self.allow_simple_key = True
+
+    def scan_plain(self) -> Any:
+        """Take a long text without blanks (a policy in base64) at once; the library asks for each character twice."""
+        reader = self.reader
+        long = _LONG.match(reader.buffer, reader.pointer)
+        if long is None:
+            return super().scan_plain()
+        before = (reader.index, reader.pointer, reader.column, self.allow_simple_key)
+        start = reader.get_mark()
+        for name in ("index", "pointer", "column"):
+            setattr(reader, name, getattr(reader, name) + len(long[0]))
+        end = reader.get_mark()
+        if reader.peek() in _END_OF_LINE:
+            line = reader.line
+            self.allow_simple_key = False
+            spaces = self.scan_plain_spaces(self.indent + 1, start)
+            if not spaces or reader.peek() == "#" or (not self.flow_level and reader.column < self.indent + 1):
+                return ScalarToken(long[0], True, start, end)
+            reader.line = line
+        # It goes on: the library shall see it from its beginning.
+        reader.index, reader.pointer, reader.column, self.allow_simple_key = before
+        return super().scan_plain()
 
     def scan_plain_spaces(self, indent: Any, start_mark: Any) -> Any:
         """Let tabs stand inside and after a plain scalar, as Kubernetes does."""

@@ -135,8 +135,10 @@ class EnvironmentReader:
         if kind == "secret" and not self._settings.publish_secret_values:
             self._reader.refuse(
                 path,
-                f"the value of Secret {name!r} would stand in the policy, which the host and every auditor can read",
-                "give the pod a workload secret, or pass --publish-secret-values if it is none",
+                f"the value of Secret {name!r} would stand in the policy, for good and in clear: the host, every pod's "
+                "node, whoever reaches the Coordinator and every auditor can read it",
+                "encrypt with the pod's workload secret (/contrast/tls-config/workload-secret), which only its guest "
+                "gets, or mount the Secret as a volume if the host may know it, or pass --publish-secret-values",
             )
             return None
         optional = self._reader.flag(reference, "optional", path)

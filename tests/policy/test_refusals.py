@@ -96,6 +96,7 @@ spec:
     assert "write enableServiceLinks: false" in str(error)
     assert "@sha256:<digest of the image>" in str(error)
     assert "every auditor can read" in str(error)
+    assert "workload secret" in str(error)
     assert str(error).count("\n") == len(error.problems) - 1
 
 
