@@ -39,12 +39,14 @@ class Findings:
 
     def conclude(self, mandatory: tuple[int, ...]) -> tuple[bool, tuple[Check, ...]]:
         """(27) Whether everything *mandatory* was reached and passed and nothing failed; and all 27 checks."""
-        missing = [number for number in mandatory if number not in self.found or not self.found[number].outcome]
+        checks = [self.found.get(number, other) for number, other in enumerate(NOT_REACHED, start=1)]
+        missing = [number for number in mandatory if not checks[number - 1].outcome]
         failures = self.failures
         accepted = failures == 0 and not missing
         text = f"{failures} failed" + (f", not decided: {', '.join(map(str, missing))}" if missing else "")
         self.decide(27, accepted, text, COMPLETE)
-        return accepted, tuple([self.found.get(number, other) for number, other in enumerate(NOT_REACHED, start=1)])
+        checks[26] = self.found[27]
+        return accepted, tuple(checks)
 
 
 def refusal(kind: Kind, found: Mapping[int, Check], index: int | None) -> Verdict:

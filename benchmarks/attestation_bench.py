@@ -9,6 +9,7 @@ the machine down slows both. Reports, quotes and collateral are the published on
 ``attestation.tdx``       limit: the bare call of dcap-qvl with collateral that is parsed already
 """
 
+import gc
 import json
 import os
 import statistics
@@ -102,6 +103,8 @@ def _peer_row(ours: dict[str, dict[str, float]]) -> dict[str, Any]:
 
 def measure() -> dict[str, Any]:
     """Seconds for one verdict and for one turn of the limit, each the median of many turns."""
+    gc.collect()
+    gc.freeze()  # As the Coordinator does: what is loaded stays, and the collector need not look at it again.
     return {"cold": _snp(warm=False), "warm": _snp(warm=True), "tdx": _tdx(), "peers": _all_genoa()}
 
 

@@ -6,6 +6,7 @@ ends in a root that anybody trusts is decided in ``verify``, never here.
 
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Final
 
 from cryptography.exceptions import InvalidSignature
@@ -233,6 +234,7 @@ def _extensions(
     return found
 
 
+@lru_cache(maxsize=256)  # Every certificate of a product has the same few names.
 def _common_name(name: bytes) -> str:
     common_name: str | None = None
     sets = Reader(name).enter(der.SEQUENCE)

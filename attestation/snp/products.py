@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 MILAN: Final = "Milan"
@@ -83,7 +84,12 @@ class Tcb:
 
 def parse_tcb(raw: bytes, product: Product) -> Tcb:
     """Read the eight bytes of a TCB version in the layout of *product*; the reserved bytes are check 4's."""
-    if product.has_fmc:
+    return _read_tcb(raw, product.has_fmc)
+
+
+@lru_cache(maxsize=1024)  # A fleet has a handful of them, and each report names four.
+def _read_tcb(raw: bytes, has_fmc: bool) -> Tcb:
+    if has_fmc:
         return Tcb(fmc=raw[0], bootloader=raw[1], tee=raw[2], snp=raw[3], microcode=raw[7])
     return Tcb(bootloader=raw[0], tee=raw[1], snp=raw[6], microcode=raw[7])
 

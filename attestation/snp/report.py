@@ -200,6 +200,6 @@ def reserved_bytes_set(report: Report, product: Product) -> tuple[str, ...]:
         ("COMMITTED_TCB", report.committed_tcb),
         ("LAUNCH_TCB", report.launch_tcb),
     ):
-        if any(reserved_tcb_bytes(tcb, product)):
+        if reserved_tcb_bytes(tcb, product).strip(b"\0"):
             found = (*found, name)
     return found

@@ -98,7 +98,8 @@ def _conclude(evidence: Evidence, result: _Result, endorsements: Endorsements) -
     case, found = result.case, result.case.found
     # (27) Accepted means that everything mandatory was reached and passed, not only that nothing failed.
     required = _MANDATORY_WITH_LIST if case.values.crl == "required" else _MANDATORY
-    missing = [number for number in required if number not in found or not found[number].outcome]
+    checks = [found.get(number, other) for number, other in enumerate(NOT_REACHED, start=1)]
+    missing = [number for number in required if not checks[number - 1].outcome]
     accepted = result.failures == 0 and not missing
     case.decide(
         27,
@@ -106,9 +107,9 @@ def _conclude(evidence: Evidence, result: _Result, endorsements: Endorsements) -
         f"{result.failures} failed" + (f", not decided: {', '.join(map(str, missing))}" if missing else ""),
         COMPLETE,
     )
-    checks = tuple([found.get(number, other) for number, other in enumerate(NOT_REACHED, start=1)])
+    checks[26] = found[27]
     claims = _claims(evidence, case, endorsements.chain()) if accepted else None
-    return Verdict(evidence.kind, RULES_VERSION, accepted, checks, claims, result.index)
+    return Verdict(evidence.kind, RULES_VERSION, accepted, tuple(checks), claims, result.index)
 
 
 def _claims(evidence: Evidence, case: Case, chain: Chain) -> Claims:
@@ -141,4 +142,5 @@ def _claims(evidence: Evidence, case: Case, chain: Chain) -> Claims:
 
 
 def _dotted(version: tuple[int, int, int]) -> str:
-    return ".".join(map(str, version))
+    major, minor, build = version
+    return f"{major}.{minor}.{build}"

@@ -7,6 +7,7 @@ what is stored in a ledger is what was judged.
 import base64
 import binascii
 from dataclasses import dataclass
+from functools import lru_cache
 from struct import Struct
 from typing import Final
 
@@ -163,6 +164,7 @@ def parse_quote(raw: bytes) -> Quote:
     )
 
 
+@lru_cache(maxsize=256)  # One chain for each platform, and every quote of it carries the same.
 def parse_pem_chain(pem: bytes) -> tuple[bytes, ...]:
     r"""The three certificates of a PCK chain, in DER, from PEM in exactly one spelling.
 

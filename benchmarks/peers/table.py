@@ -33,8 +33,8 @@ dependencies could not be had where this was written. By its source it takes SEV
 by a VCEK and no others, as the Python package does. Neither looks at a revocation list.
 
 "Right" means: a genuine report of a guest in order is accepted, a genuine one of a guest in DEBUG is refused for that,
-and what is not genuine is refused. `tinfoil` says openly that it is made for Genoa; its columns tell what one can use it
-for, not that it is bad at its own work.
+and what is not genuine is refused. `tinfoil` says openly that it is made for Genoa; its columns tell what one can use
+it for, not that it is bad at its own work.
 """
 
 
@@ -66,8 +66,8 @@ def main() -> None:
     lines += [
         "",
         (
-            f"Right: ours {right['ours']} of {total}; tinfoil with its defaults {right['default']}, with an empty policy "
-            f"{right['empty']} of {total}. Refusing everything of another product counts as right for reports in DEBUG."
+            f"Right: ours {right['ours']} of {total}; tinfoil with its defaults {right['default']}, with an empty "
+            f"policy {right['empty']} of {total}. Who refuses everything of another product is right about DEBUG, too."
         ),
         "",
         *_negatives(),

@@ -218,10 +218,10 @@ async def test_real_reports_get_certificates_and_an_audit_comes_to_the_same_verd
         # What the ledger holds is the evidence with everything that was used, each part under its hash.
         for event in accepted:
             assert all(hashlib.sha256(log.blob(digest) or b"").digest() == digest for _, digest in event.evidence[1])
-        report = replay(StoreSource(log), workers=1)
+        findings = replay(StoreSource(log), workers=1).findings
         # Every decision is derived again; missing are only the texts of policies, which nobody published.
-        assert {(finding.code, finding.about) for finding in report.findings} <= {("unproven", "manifest.set")}
-        assert all("policy" in finding.text for finding in report.findings)
+        assert {(finding.code, finding.about) for finding in findings} <= {("unproven", "manifest.set")}
+        assert all("policy" in finding.text for finding in findings)
 
 
 async def test_which_check_stops_a_foreign_report(vectors: Path, stage: Stage) -> None:
