@@ -29,7 +29,7 @@ from ledger.source import Source
 from manifest.model import Manifest
 
 MAX_FINDINGS: Final = 100
-_HOUR_MS: Final = 3_600_000
+_MAX_TIMES: Final = 4096
 _STEP: Final = 256
 
 Progress = Callable[[int], None]
@@ -54,7 +54,9 @@ class Reading:
         self.moved: list[MovedSecret] = []
         self.counts: Counter[str] = Counter()
         self.refusals: Counter[str] = Counter()
-        self.hours: Counter[int] = Counter()
+        self.unproven: Counter[str] = Counter()
+        self.times: Counter[int] = Counter()
+        self._step_ms = 1
         self.activity: dict[bytes, PolicyActivity] = {}
         self.rules = Rules(blob=self.source.blob, body_hash=self.body_hash)
         self._hashes: dict[int, bytes] = {}
@@ -81,6 +83,7 @@ class Reading:
 
     def note(self, finding: Finding) -> None:
         """Keep *finding*, or count it where there are very many."""
+        self.unproven[finding.about] += not finding.proven_wrong
         if len(self.findings) < MAX_FINDINGS:
             self.findings.append(finding)
         else:
@@ -96,7 +99,7 @@ class Reading:
             activity=self.activity,
             refusals=dict(self.refusals),
             counts=dict(self.counts),
-            hours=dict(self.hours),
+            times={at * self._step_ms: number for at, number in self.times.items()},
         )
 
     def _decide_again(self, jury: Jury, before: State, entry: Entry, event: Event) -> None:
@@ -136,7 +139,7 @@ class Reading:
                     RecoveryEntry(seq=seq, time_ms=time_ms, share_owner=event.share_owner, size=event.size)
                 )
             case AttestationAccepted():
-                self.hours[time_ms // _HOUR_MS] += 1
+                self._count(time_ms)
                 self._active(event.policy, time_ms).attestations += 1
             case CertificateIssued() if before.last is not None:
                 activity = self._active(before.last.event.policy, time_ms)
@@ -148,6 +151,14 @@ class Reading:
                 self.refusals[event.refusal] += event.count
             case _:
                 pass
+
+    def _count(self, time_ms: int) -> None:
+        self.times[time_ms // self._step_ms] += 1
+        if len(self.times) > _MAX_TIMES:
+            coarser: Counter[int] = Counter()
+            for at, number in self.times.items():
+                coarser[at // 4] += number
+            self.times, self._step_ms = coarser, self._step_ms * 4
 
     def _active(self, policy: bytes, time_ms: int) -> PolicyActivity:
         found = self.activity.get(policy)

@@ -7,7 +7,7 @@ from audit.cases import Fault, Head, Knowledge
 from audit.concluding import conclude
 from audit.jury import Jury
 from audit.reading import MAX_FINDINGS, Progress, Reading
-from audit.report import Audit, Finding, Report
+from audit.report import Audit, Finding, Report, Tally
 from coordinator.events import CertificateIssued, LedgerRecovered
 from coordinator.refusals import RuleBrokenError, UnprovenError
 from coordinator.state import State
@@ -142,13 +142,23 @@ def _examined(reading: Reading, report: Report | None, broken: Exception | None,
     if ending is not None:
         findings.append(ending)
     findings.sort(key=lambda finding: (finding.seq is None, finding.seq or 0))
+    known = set(map(id, reading.findings))
+    tallies = {kind: Tally(seen=seen) for kind, seen in reading.counts.items()}
+    for finding in findings:
+        if id(finding) not in known and finding.about:
+            tally = tallies.setdefault(finding.about, Tally())
+            tally.refused_now += finding.now
+            tally.wrong += finding.proven_wrong and not finding.now
+            tally.unproven += not finding.proven_wrong
+    for kind, number in reading.unproven.items():
+        tallies.setdefault(kind, Tally()).unproven += number
     result = Audit(
         history=reading.history(),
         report=report,
         broken=ending,
         findings=tuple(findings[:MAX_FINDINGS]) if ending is None else (*findings[: MAX_FINDINGS - 1], ending),
         more=reading.more + max(0, len(findings) - MAX_FINDINGS),
-        seen=dict(reading.counts),
+        tallies=tallies,
     )
     return Examined(result, error)
 

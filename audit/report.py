@@ -108,7 +108,8 @@ class History:
     activity: Mapping[bytes, PolicyActivity] = field(default_factory=dict)
     refusals: Mapping[str, int] = field(default_factory=dict)
     counts: Mapping[str, int] = field(default_factory=dict)
-    hours: Mapping[int, int] = field(default_factory=dict)
+    times: Mapping[int, int] = field(default_factory=dict)
+    """Start of an interval in Unix milliseconds -> attestations in it; the intervals are as fine as there is room."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,6 +140,16 @@ class Report:
         return self.findings
 
 
+@dataclass(slots=True, kw_only=True)
+class Tally:
+    """How many events of one type were read, and how many of them are wrong, unproven, or would be refused now."""
+
+    seen: int = 0
+    wrong: int = 0
+    unproven: int = 0
+    refused_now: int = 0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Audit:
     """A whole ledger, audited as far as it makes sense.
@@ -149,7 +160,7 @@ class Audit:
         broken: The contradiction after which nothing can be judged.
         findings: All contradictions and everything unproven, *broken* included, in the ledger's order.
         more: How many further findings are only counted.
-        seen: Decisions by type of event, those that were looked at.
+        tallies: Per type of event what came of it, in the order of the ledger's life.
     """
 
     history: History
@@ -157,7 +168,7 @@ class Audit:
     broken: Finding | None
     findings: tuple[Finding, ...]
     more: int
-    seen: Mapping[str, int]
+    tallies: Mapping[str, "Tally"]
 
     @property
     def contradictions(self) -> tuple[Finding, ...]:

@@ -10,15 +10,15 @@ import click
 from attestation.reference import ReferenceValues
 from audit.replay import replay, state_at
 from audit.report import Report
+from cli.comparing import check_evidence, compare
 from cli.errors import RefusedError, UsageFaultError
 from cli.events import entry_json, row, short, state_json, time_text
+from cli.export import export
+from cli.judging import known_policies, own_yardstick
 from cli.options import PATHS, judging_options
 from cli.receipts import check_receipt_command, receipt
-from cli.release import release
 from cli.session import Session, example, json_option
 from cli.sources import Opened, open_ledger
-from cli.workspace import Workspace, read_file, read_optional
-from cli.yardstick import Yardstick, by_values, check_simulated, parse_policy_file
 from coordinator.state import State
 from ledger.entry import Entry
 
@@ -109,17 +109,17 @@ def verify(
     contradiction, and not a ledger that somebody made up as a whole.
     """
     output = session.output
-    yardstick = _yardstick(session.workspace, reference_path, policy_hashes)
-    if yardstick is not None:
-        check_simulated(yardstick, allowed=allow_simulated)
-        for line in yardstick.sources:
-            output.note(line)
-    else:
-        output.warn("no reference values: the Coordinators are judged by this ledger's own manifests alone")
-    policies = _policies(session.workspace, policy_hashes) if yardstick is None else yardstick.coordinator_policies
+    yardstick = own_yardstick(
+        session.workspace,
+        output,
+        reference_path=reference_path,
+        policy_hashes=policy_hashes,
+        allow_simulated=allow_simulated,
+    )
+    policies = known_policies(session.workspace, yardstick, policy_hashes)
     values: Sequence[ReferenceValues] | None = None if yardstick is None else yardstick.reference_values
     with open_ledger(source) as opened, output.working("deriving every decision again"):
-        report = replay(opened.source, reference_values=values, coordinator_policies=policies or None)
+        report = replay(opened.source, reference_values=values, coordinator_policies=policies)
         _verdict(session, source, opened, report)
 
 
@@ -161,23 +161,6 @@ def _verdict(session: Session, source: str, opened: Opened, report: Report) -> N
     )
 
 
-def _yardstick(workspace: Workspace, reference_path: Path | None, policy_hashes: tuple[bytes, ...]) -> Yardstick | None:
-    if reference_path is None and not release().reference_values:
-        return None
-    file = None if reference_path is None else (str(reference_path), read_file(reference_path, what="reference values"))
-    return by_values(release(), file=file, policy_hashes=policy_hashes, policy_file=_policy_file(workspace))
-
-
-def _policies(workspace: Workspace, policy_hashes: tuple[bytes, ...]) -> frozenset[bytes]:
-    found = _policy_file(workspace)
-    return frozenset(policy_hashes) | (frozenset() if found is None else parse_policy_file(found[1], name=found[0]))
-
-
-def _policy_file(workspace: Workspace) -> tuple[str, bytes] | None:
-    raw = read_optional(workspace.coordinator_policy, what="Coordinator policy digest")
-    return None if raw is None else (workspace.shown(workspace.coordinator_policy), raw)
-
-
 def _place(seq: int | None) -> str:
     return "" if seq is None else f"entry {seq}: "
 
@@ -215,5 +198,5 @@ def _closed(seq: int | None) -> str:
     return "open" if seq is None else f"closed at {seq}"
 
 
-for _command in (receipt, check_receipt_command):
+for _command in (export, receipt, check_receipt_command, compare, check_evidence):
     ledger.add_command(_command)

@@ -18,6 +18,7 @@ _COMMANDS: Final = {
     "set": "cli.set:set_manifest",
     "verify": "cli.verify:verify",
     "recover": "cli.recover:recover",
+    "audit": "cli.audit:audit",
     "ledger": "cli.ledger:ledger",
     "witness": "cli.witness:witness",
     "policy": "cli.policy:policy",

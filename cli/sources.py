@@ -133,7 +133,7 @@ async def _download(where: str, folder: Path) -> None:
         # Whoever answers proves nothing by it: what is believed is what the ledger's own signatures and evidence say.
         client.accept_unattested_UNSAFE()
         get = _patient(client.ledger_file)
-        await fetch_ledger(get, await get("checkpoint"), folder, withheld=True)
+        await fetch_ledger(get, await client.ledger_file("checkpoint"), folder, withheld=True)
 
 
 def _patient(get: Get) -> Get:

@@ -163,7 +163,9 @@ def test_10_secrets_stay_the_same_over_update_and_recovery(story: Story) -> None
 
 
 def test_11_the_ledger_is_for_people_too(story: Story) -> None:
+    story.contrast("verify", "-c", story.coordinator, "-m", "manifest.json", SIMULATED, "--full")
     story.contrast("ledger", "verify", "verify/ledger", SIMULATED, *VALUES)
+    story.contrast("audit", "verify/ledger", SIMULATED, *VALUES)
     assert "passes" in story.contrast("ledger", "verify", "ledger")
     assert "certificate.issued" in story.contrast("ledger", "show", "verify/ledger")
     state = json.loads(story.contrast("ledger", "replay", "verify/ledger", "--at", "2", "--json"))
