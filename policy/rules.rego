@@ -591,6 +591,7 @@ file_ok if input.file_type in ["Regular", "Directory"]
 file_ok if {
 	input.file_type == "Symlink"
 	regex.match("^/run/kata-containers/shared/containers/[^/]+/.", input.path)
+	is_string(input.symlink_target) # Without it, what cannot be judged below would not be denied.
 	not startswith(input.symlink_target, "/")
 	not regex.match("(^|/)[.][.](/|$)", input.symlink_target)
 }

@@ -353,3 +353,44 @@ def test_what_the_node_may_vary_is_allowed_and_no_more() -> None:
         before = pod.engine.state
         pod.allowed("CreateContainerRequest", request)
         pod.engine.restore(before)
+
+
+PLACE = f"{SHARED}{'a' * 64}-0123456789abcdef-web"
+COPIES: list[tuple[str, Json, str]] = [
+    ("outside of its place", {"path": "/etc/shadow"}, "end of a mount's path"),
+    ("beside its place", {"path": "/run/kata-containers/shared/x-0123456789abcdef-web"}, "end of a mount's path"),
+    ("under a name that no mount has", {"path": PLACE.replace("-web", "-rootfs")}, "end of a mount's path"),
+    ("into the root of a container", {"path": f"{SHARED}{'a' * 64}/rootfs/bin/sh"}, "end of a mount's path"),
+    ("that climbs", {"path": f"{PLACE}/../../../x"}, "no '..' in it"),
+    ("that ends by climbing", {"path": f"{PLACE}/.."}, "no '..' in it"),
+    ("a link in its very place", {"path": PLACE, "file_type": "Symlink", "symlink_target": "x"}, "not at its place"),
+    (
+        "a link to elsewhere",
+        {"path": f"{PLACE}/x", "file_type": "Symlink", "symlink_target": "/etc"},
+        "relative target",
+    ),
+    (
+        "a link that climbs",
+        {"path": f"{PLACE}/x", "file_type": "Symlink", "symlink_target": "../../y"},
+        "relative target",
+    ),
+    ("a link to nowhere", {"path": f"{PLACE}/x", "file_type": "Symlink", "symlink_target": None}, "relative target"),
+    ("something else", {"path": f"{PLACE}/x", "file_type": "Unknown"}, "Regular, Directory or Symlink"),
+]
+
+
+@pytest.mark.parametrize(("change", "because"), [row[1:] for row in COPIES], ids=[row[0] for row in COPIES])
+def test_a_copy_elsewhere_is_denied(change: Json, because: str) -> None:
+    """A copied link once led anywhere in the guest (CVE-2026-41326)."""
+    honest = next(iter(rich_case("web").shim.copies("web")))
+    rich_case("web").allowed("CopyFileRequest", {**honest, "path": f"{PLACE}/file", "file_type": "Regular"})
+    rich_case("web").denied("CopyFileRequest", {**honest, "file_type": "Regular", **change}, because)
+
+
+@pytest.mark.parametrize("name", ["sandbox", "pod:sandbox", "pod:name", "name", "-", "web", "id:web", "", "namespace"])
+def test_no_container_id_reaches_what_the_pod_is_pinned_to(name: str) -> None:
+    """Elsewhere state keys and container ids share one name space: removing a "container" un-pins the pod."""
+    rich_case("web").denied("RemoveContainerRequest", {"container_id": name, "timeout": 0}, "container_id")
+    create = rich_case("web").shim.create_container("web")
+    rich_case("web").create_denied("web", lambda r: r.update(container_id=f"{name}:x", exec_id=f"{name}:x"), "an id")
+    assert create["container_id"] not in rich_case("web").engine.state

@@ -207,8 +207,17 @@ def sandboxless_case() -> Case:
     return case(simple_pod())
 
 
+@lru_cache
+def living_case() -> Case:
+    """The rich pod with all its containers running. Shared: only for requests that change no state."""
+    ready = case(RICH)
+    ready.run_until("")
+    return ready
+
+
 # The interpreters must go before the library that they belong to.
 atexit.register(rich_case.cache_clear)
+atexit.register(living_case.cache_clear)
 atexit.register(sandboxless_case.cache_clear)
 
 
