@@ -212,6 +212,11 @@ def make_plan(wanted: Wanted, workspace: Workspace, report: Callable[[Progress],
             )
             yaml = plan_yaml(resources, images, initializer, make, faults, pin=wanted.images.pin)
             locking = lock_change(workspace.image_lock, lock, images)
+            if wanted.images.verity:
+                notes.append(
+                    f"{workspace.shown(workspace.image_lock)} has the root hash of every layer; the policies demand "
+                    "images that the guest pulls, and deny nodes that hand layers over as block devices"
+                )
     faults.raise_if_any()
     if yaml is None:
         raise AssertionError("a plan without faults has YAML")

@@ -106,7 +106,7 @@ def image_options(function: F) -> F:
                 type=click.Choice([GUEST_PULL, VERITY]),
                 default=GUEST_PULL,
                 show_default=True,
-                help="How layers reach the guest: pulled by it, or as block devices with dm-verity root hashes (AKS).",
+                help="verity: compute the dm-verity root hash of every layer too, as AKS does, into images.lock.json.",
             ),
             click.option(
                 "--no-pin", is_flag=True, help="Refuse images without digest instead of writing the digest behind them."

@@ -11,6 +11,7 @@ from images.reference import ImageReference
 from images.registry import RegistryClient
 
 _AT_ONCE = 4  # Layers on their way at the same time, over all images.
+_SCANS = 2  # Images whose layers are read at the same time.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +32,7 @@ class Puller:
         self._client = client
         self._cache = cache
         self._report = report
+        self.scanning = asyncio.Semaphore(_SCANS)  # For who reads the layers that came.
         self._slots = asyncio.Semaphore(_AT_ONCE)
         self._coming: dict[str, asyncio.Lock] = {}
 

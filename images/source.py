@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from images.build import digest_of
 from images.cache import BlobCache
 from images.config import Accounts, Group, ImageConfig, User
 from images.errors import ImageError, ImageNotFoundError, LayoutError, LockError
@@ -47,12 +48,12 @@ class ImageSource(ImageStore):
         self._fetched: dict[ImageReference, _Fetched] = {}
         self._failed: dict[ImageReference, ImageError] = {}
         self._cache: BlobCache | None = None
-        self._known: dict[str, ImageConfig] = {}
+        self._scanned: dict[str, LockedImage] = {}
 
     @property
     def locked(self) -> tuple[LockedImage, ...]:
-        """What was fetched, for the lock file."""
-        return tuple(item.locked for item in self._fetched.values())
+        """What was fetched, and root hashes that were computed of images in layouts, for the lock file."""
+        return (*(item.locked for item in self._fetched.values()), *self._scanned.values())
 
     def missing(self, references: Iterable[str]) -> tuple[ImageReference, ...]:
         """Those of *references* that no layout holds and a registry might.
@@ -123,6 +124,9 @@ class ImageSource(ImageStore):
         if not accounts and not self._verity:
             return image.config
         scan = layout.scan(image, verity=self._verity)
+        if self._verity:
+            pinned = replace(wanted, digest=image.digest)
+            self._scanned[str(pinned)] = _locked(pinned, image, scan)
         return _with(image, scan.accounts, scan.roots)
 
     def _of(self, wanted: ImageReference) -> _Fetched | None:
@@ -152,21 +156,10 @@ class ImageSource(ImageStore):
             locked.check(image)
             return _Fetched(locked=replace(locked, reference=pinned), image=image, accounts=kept)
         image = await puller.pull(pinned, layers=True)
-        scan = await self._scan(puller, cache, pinned, image)
-        found = LockedImage(
-            reference=pinned,
-            manifest=image.manifest,
-            config=image.config_digest,
-            accounts=cache.put(_dumped(scan.accounts)),
-            layers=tuple(
-                LockedLayer(
-                    digest=layer.digest,
-                    diff_id=diff_id,
-                    verity=None if scan.roots is None else scan.roots[index].hex(),
-                )
-                for index, (layer, diff_id) in enumerate(zip(image.layers, image.diff_ids, strict=True))
-            ),
-        )
+        async with puller.scanning:
+            scan = await self._scan(puller, cache, pinned, image)
+        cache.put(_dumped(scan.accounts))
+        found = _locked(pinned, image, scan)
         if locked is not None:
             locked.check(image)
             if locked.accounts != found.accounts:
@@ -190,6 +183,20 @@ class ImageSource(ImageStore):
                 cache.forget(layer.digest)
             await puller.pull(reference, layers=True)
             return await asyncio.to_thread(cache.layout.scan, image, verity=self._verity)
+
+
+def _locked(reference: ImageReference, image: Image, scan: Scan) -> LockedImage:
+    roots = scan.roots or (None,) * len(image.layers)
+    return LockedImage(
+        reference=reference,
+        manifest=image.manifest,
+        config=image.config_digest,
+        accounts=digest_of(_dumped(scan.accounts)),
+        layers=tuple(
+            LockedLayer(digest=layer.digest, diff_id=diff_id, verity=None if root is None else root.hex())
+            for layer, diff_id, root in zip(image.layers, image.diff_ids, roots, strict=True)
+        ),
+    )
 
 
 def _with(image: Image, accounts: Accounts, roots: tuple[bytes, ...] | None) -> ImageConfig:

@@ -132,6 +132,20 @@ def test_no_pin_refuses_with_the_line(folder: Folder) -> None:
     assert not (folder.root / "images.lock.json").exists()
 
 
+def test_root_hashes_are_recorded_and_kept(folder: Folder) -> None:
+    with folder.registry.running():
+        said = folder.ok("--layers", "verity").output
+    assert "deny nodes that hand layers over as block devices" in said
+    before = folder.lock()
+    assert len(before) >= 2, "images of layouts have root hashes too"
+    for image in before.values():
+        layers = image["layers"]
+        assert isinstance(layers, list)
+        assert all(len(layer["verity"]) == 64 for layer in layers)
+    folder.ok()
+    assert folder.lock() == before
+
+
 def test_every_image_that_cannot_be_had_is_told_with_its_line(folder: Folder) -> None:
     (folder.root / "deployment" / "other.yml").write_text(
         YAML.format(host="127.0.0.1:9").replace("name: app}", "name: other}", 1)
