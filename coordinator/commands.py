@@ -1,7 +1,8 @@
 """What may be recorded. A command arrives prepared: evidence judged, signatures checked, certificates signed.
 
 Expensive work is done before, against a state of known generation; :func:`coordinator.decide.decide` then only
-compares. A command carries what was found out while preparing it, so that deciding stays pure and short.
+compares. A command carries what was found out while preparing it, so that deciding stays pure and short; and when,
+``prepared_ms`` in Unix milliseconds: evidence and certificates were judged for that moment, and the clock may jump.
 """
 
 from dataclasses import dataclass, field
@@ -37,6 +38,7 @@ class SetManifest:
 
     writer: bytes
     event: ManifestSet
+    prepared_ms: int
     blobs: tuple[bytes, ...] = field(repr=False, default=())
 
 
@@ -49,6 +51,7 @@ class IssueCertificate:
 
     generation: int
     request_id: bytes
+    prepared_ms: int
     attestation: AttestationAccepted
     certificate: CertificateIssued
     secrets: tuple[SecretReleased, ...] = ()
@@ -68,6 +71,7 @@ class RecoverLedger:
 
     generation: int
     request_id: bytes
+    prepared_ms: int
     epoch: EpochOpened
     recovered: LedgerRecovered
     fork: ForkAccepted | None = None

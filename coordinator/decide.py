@@ -28,6 +28,7 @@ from ledger.writer import Proposal
 
 REFUSAL_INTERVAL_MS: Final = 600_000
 MAX_REFUSAL_CODES: Final = 16
+MAX_PREPARED_MS: Final = 600_000
 
 
 def decide(state: State, command: Command, now_ms: int) -> Proposal[Event]:
@@ -45,9 +46,9 @@ def decide(state: State, command: Command, now_ms: int) -> Proposal[Event]:
         case CreateLedger():
             return _create(state, command)
         case SetManifest():
-            return _set(state, command)
+            return _set(state, command, now_ms)
         case IssueCertificate():
-            return _issue(state, command)
+            return _issue(state, command, now_ms)
         case RecordRefusal():
             return _refuse(state, command, now_ms)
         case RecoverLedger():
@@ -70,7 +71,17 @@ def _create(state: State, command: CreateLedger) -> Proposal[Event]:
     )
 
 
-def _set(state: State, command: SetManifest) -> Proposal[Event]:
+def _demand_fresh(prepared_ms: int, now_ms: int) -> None:
+    """What was prepared must hold at the moment of its entry, even if the host's clock has jumped in between."""
+    if not 0 <= now_ms - prepared_ms <= MAX_PREPARED_MS:
+        raise StalePreparationError(
+            "The clock has jumped while the request was being prepared.",
+            seen=f"{now_ms - prepared_ms} ms ago",
+            wanted=f"0 to {MAX_PREPARED_MS} ms ago",
+        )
+
+
+def _set(state: State, command: SetManifest, now_ms: int) -> Proposal[Event]:
     event, current = command.event, state.current
     if current is None:
         raise StalePreparationError(seen="no manifest", wanted="a manifest to follow")
@@ -85,13 +96,15 @@ def _set(state: State, command: SetManifest) -> Proposal[Event]:
     stray = set(event.closed_epochs) - {epoch.key for epoch in state.open_epochs}
     if stray:
         raise StalePreparationError(seen="an epoch that is not open", wanted="open epochs only")
+    _demand_fresh(command.prepared_ms, now_ms)
     return Proposal(events=(event,), blobs=command.blobs, request_id=event.transition)
 
 
-def _issue(state: State, command: IssueCertificate) -> Proposal[Event]:
+def _issue(state: State, command: IssueCertificate, now_ms: int) -> Proposal[Event]:
     current = state.current
     if current is None or command.generation != current.generation:
         raise StalePreparationError(seen=f"generation {command.generation}", wanted=str(state.generation))
+    _demand_fresh(command.prepared_ms, now_ms)
     attestation_seq = state.size
     return Proposal(
         events=(
@@ -125,6 +138,8 @@ def _recover(state: State, command: RecoverLedger) -> Proposal[Event]:
         raise StalePreparationError(seen=f"generation {command.generation}", wanted=str(state.generation))
     if command.recovered.size > state.size:
         raise HeadMismatchError(seen=f"{state.size} entries", wanted=f"at least {command.recovered.size}")
+    if command.prepared_ms < state.time_ms:
+        raise StalePreparationError(seen=f"prepared at {command.prepared_ms} ms", wanted=f"{state.time_ms} ms at least")
     closed = tuple(epoch.key for epoch in state.open_epochs)
     return Proposal(
         events=(
@@ -134,6 +149,7 @@ def _recover(state: State, command: RecoverLedger) -> Proposal[Event]:
         ),
         blobs=command.blobs,
         request_id=command.request_id,
+        time_ms=command.prepared_ms,  # Of the judgement: the rules judge the epoch's evidence at the time of its entry.
     )
 
 

@@ -222,6 +222,7 @@ def prepare(
     command = IssueCertificate(
         generation=authority.generation,
         request_id=asked.request_id,
+        prepared_ms=round(now.timestamp() * 1000),
         attestation=attestation,
         certificate=certificate,
         secrets=released,

@@ -114,6 +114,7 @@ async def prepare_recovery(
     return RecoverLedger(
         generation=state.generation,
         request_id=hashlib.sha256(message.sealed).digest(),
+        prepared_ms=now_ms,
         epoch=opening.event,
         recovered=recovered,
         fork=fork,

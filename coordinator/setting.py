@@ -177,7 +177,7 @@ def prepare_update(
     event, certificates = _manifest_event(
         offered, seed, root_ca, generation=state.generation + 1, now=now, closed=tuple(closed)
     )
-    return SetManifest(writer=epoch.public, event=event, blobs=(*certificates, *offered.blobs))
+    return SetManifest(writer=epoch.public, event=event, prepared_ms=now_ms, blobs=(*certificates, *offered.blobs))
 
 
 def _manifest_event(

@@ -6,7 +6,7 @@ import pytest
 
 from coordinator import events
 from coordinator.commands import CreateLedger, IssueCertificate, RecordRefusal, RecoverLedger, SetManifest
-from coordinator.decide import MAX_REFUSAL_CODES, REFUSAL_INTERVAL_MS, CoordinatorMachine, decide
+from coordinator.decide import MAX_PREPARED_MS, MAX_REFUSAL_CODES, REFUSAL_INTERVAL_MS, CoordinatorMachine, decide
 from coordinator.errors import NeedsRecoveryError, NotInRecoveryError
 from coordinator.refusals import (
     CoordinatorExcludedError,
@@ -78,7 +78,7 @@ def issue(**changes: object) -> IssueCertificate:
     certificate = events.CertificateIssued(certificate=B, attestation_seq=0, sans=(), not_before=1, not_after=2)
     secret = events.SecretReleased(secret_id="db", policy=C, attestation_seq=0, certificate=B, check=C)
     command = IssueCertificate(
-        generation=1, request_id=B, attestation=attestation, certificate=certificate, secrets=(secret,)
+        generation=1, request_id=B, prepared_ms=NOW, attestation=attestation, certificate=certificate, secrets=(secret,)
     )
     return replace(command, **changes)  # type: ignore[arg-type]
 
@@ -97,32 +97,32 @@ def test_a_second_first_manifest_is_prepared_again_and_not_recorded_twice() -> N
 
 def test_a_manifest_that_follows_another_transition_is_refused() -> None:
     with pytest.raises(StaleTransitionError, match=FIRST.transition.hex()):
-        decide(started(), SetManifest(writer=A, event=replace(SECOND, previous=C)), NOW)
+        decide(started(), SetManifest(writer=A, prepared_ms=NOW, event=replace(SECOND, previous=C)), NOW)
 
 
 @pytest.mark.parametrize("event", [FIRST, replace(SECOND, manifest=FIRST.manifest)], ids=["transition", "bytes"])
 def test_a_manifest_that_is_in_force_already_writes_nothing(event: events.ManifestSet) -> None:
-    proposal = decide(started(), SetManifest(writer=A, event=event), NOW)
+    proposal = decide(started(), SetManifest(writer=A, prepared_ms=NOW, event=event), NOW)
     assert proposal.events == ()
 
 
 def test_a_manifest_that_closes_its_own_writer_is_refused() -> None:
     with pytest.raises(CoordinatorExcludedError):
-        decide(started(), SetManifest(writer=A, event=replace(SECOND, closed_epochs=(A,))), NOW)
+        decide(started(), SetManifest(writer=A, prepared_ms=NOW, event=replace(SECOND, closed_epochs=(A,))), NOW)
 
 
 def test_a_manifest_set_by_no_open_epoch_is_refused() -> None:
     with pytest.raises(CoordinatorExcludedError):
-        decide(started(), SetManifest(writer=B, event=SECOND), NOW)
+        decide(started(), SetManifest(writer=B, prepared_ms=NOW, event=SECOND), NOW)
 
 
 def test_a_manifest_that_closes_an_epoch_which_is_not_open_is_prepared_again() -> None:
     with pytest.raises(StalePreparationError):
-        decide(started(), SetManifest(writer=A, event=replace(SECOND, closed_epochs=(B,))), NOW)
+        decide(started(), SetManifest(writer=A, prepared_ms=NOW, event=replace(SECOND, closed_epochs=(B,))), NOW)
 
 
 def test_a_certificate_prepared_under_an_older_manifest_is_prepared_again() -> None:
-    state = record(started(), decide(started(), SetManifest(writer=A, event=SECOND), NOW))
+    state = record(started(), decide(started(), SetManifest(writer=A, prepared_ms=NOW, event=SECOND), NOW))
     with pytest.raises(StalePreparationError):
         decide(state, issue(), NOW)
     assert decide(state, issue(generation=2), NOW).events
@@ -158,7 +158,9 @@ def test_a_recovery_closes_every_epoch_but_its_own() -> None:
     recovered = events.LedgerRecovered(
         epoch_key=B, share_owner=C, statement=C, size=3, root=C, signature=b"", closed_epochs=()
     )
-    command = RecoverLedger(generation=1, request_id=C, epoch=replace(EPOCH, epoch_key=B), recovered=recovered)
+    command = RecoverLedger(
+        generation=1, request_id=C, prepared_ms=NOW, epoch=replace(EPOCH, epoch_key=B), recovered=recovered
+    )
     after = record(state, decide(state, command, NOW), signer=B)
     assert [epoch.key for epoch in after.open_epochs] == [B]
     assert after.epochs[0].closed_at == 4
@@ -168,7 +170,9 @@ def test_a_recovery_from_a_head_beyond_the_ledger_is_refused() -> None:
     recovered = events.LedgerRecovered(
         epoch_key=B, share_owner=C, statement=C, size=4, root=C, signature=b"", closed_epochs=()
     )
-    command = RecoverLedger(generation=1, request_id=C, epoch=replace(EPOCH, epoch_key=B), recovered=recovered)
+    command = RecoverLedger(
+        generation=1, request_id=C, prepared_ms=NOW, epoch=replace(EPOCH, epoch_key=B), recovered=recovered
+    )
     with pytest.raises(HeadMismatchError):
         decide(started(), command, NOW)
 
@@ -185,7 +189,7 @@ def test_only_an_open_epoch_writes_and_an_epoch_is_opened_once() -> None:
     """A closed epoch that signs, or one that is opened twice, makes the ledger one that no Coordinator opens again."""
     state = started()
     stranger = CoordinatorMachine(lambda state, _entry: state, writer=B)
-    for command in (issue(), RecordRefusal(event=REFUSED), SetManifest(writer=A, event=SECOND)):
+    for command in (issue(), RecordRefusal(event=REFUSED), SetManifest(writer=A, prepared_ms=NOW, event=SECOND)):
         assert machine().decide(state, command, NOW).events
         with pytest.raises(NeedsRecoveryError):
             stranger.decide(state, command, NOW)
@@ -202,8 +206,21 @@ def recovery(key: bytes) -> RecoverLedger:
         epoch_key=key, share_owner=C, statement=C, size=3, root=C, signature=b"", closed_epochs=()
     )
     epoch = replace(EPOCH, epoch_key=key)
-    return RecoverLedger(generation=1, request_id=B, epoch=epoch, recovered=recovered)
+    return RecoverLedger(generation=1, request_id=B, prepared_ms=NOW, epoch=epoch, recovered=recovered)
 
 
 def recover_as(key: bytes, state: State) -> State:
     return record(state, decide(state, recovery(key), NOW), signer=key)
+
+
+def test_what_was_prepared_for_another_moment_is_prepared_again() -> None:
+    """Evidence and certificates hold at the moment they were judged for, which the host's clock may have left."""
+    state = started()
+    for late in (NOW - 1, NOW + MAX_PREPARED_MS + 1):
+        for command in (issue(), SetManifest(writer=A, prepared_ms=NOW, event=SECOND)):
+            with pytest.raises(StalePreparationError, match="clock"):
+                decide(state, command, late)
+    assert decide(state, issue(), NOW + MAX_PREPARED_MS).events
+    assert decide(state, recovery(C), NOW + 2 * MAX_PREPARED_MS).time_ms == NOW
+    with pytest.raises(StalePreparationError):
+        decide(state, replace(recovery(C), prepared_ms=NOW - 1), NOW)
