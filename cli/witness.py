@@ -8,8 +8,9 @@ from typing import Any
 
 import click
 
-from cli.errors import LocalFileError
+from cli.errors import LocalFileError, UsageFaultError
 from cli.options import PATHS
+from cli.receipts import read_keyring
 from cli.session import Session, example, json_option
 from ledger.errors import NoteError
 from ledger.note import VerifierKey
@@ -60,29 +61,50 @@ def witness() -> None:
     """
 
 
+@witness.command(epilog=example("contrast witness init --state ~/witness --name witness.example.com/alice"))
+@click.option("--state", type=PATHS, required=True, help="Directory for its keys and its memory.")
+@click.option("--name", required=True, help="Its name in signature lines.")
+@json_option
+@click.pass_obj
+def init(session: Session, *, state: Path, name: str) -> None:
+    """Make a witness's keys and its empty memory, and print its verifier keys.
+
+    A policy names one of the two: Ed25519 is short, ML-DSA-44 outlives quantum computers.
+    """
+    store, keys = open_state(state, name)
+    store.close()
+    session.output.document({"ok": True, "vkeys": [str(key) for key in keys.public]})
+    for key in keys.public:
+        session.output.say(str(key))
+
+
 @witness.command(
-    epilog=example(
-        """contrast witness run --listen 127.0.0.1:2024 --state ~/witness --name witness.example.com/alice \\
-    --log "$(grep '^contrast.invalid/' verify/ledger.vkeys | head -1)" """
-    )
+    epilog=example("contrast witness run --listen 127.0.0.1:2024 --state ~/witness --vkeys verify/ledger.vkeys")
 )
 @click.option("--listen", type=ListenType(), required=True, help="Where to listen; port 0 takes any free one.")
-@click.option(
-    "--state", type=PATHS, required=True, help="Directory of its keys and its memory. Never restore an old copy."
-)
-@click.option("--log", "logs", type=VerifierKeyType(), multiple=True, required=True, help="Ed25519 key of a ledger.")
+@click.option("--state", type=PATHS, required=True, help="Directory of its keys and its memory. Never restore a copy.")
+@click.option("--log", "logs", type=VerifierKeyType(), multiple=True, help="Ed25519 key of a ledger to cosign.")
+@click.option("--vkeys", "key_paths", type=PATHS, multiple=True, help="The same, out of a ledger.vkeys file.")
 @click.option("--name", default=None, help="Its name in signature lines; needed once, when the state is made.")
 @json_option
 @click.pass_obj
 def run(
-    session: Session, *, listen: tuple[str, int], state: Path, logs: tuple[VerifierKey, ...], name: str | None
+    session: Session,
+    *,
+    listen: tuple[str, int],
+    state: Path,
+    logs: tuple[VerifierKey, ...],
+    key_paths: tuple[Path, ...],
+    name: str | None,
 ) -> None:
     """Run a witness (C2SP tlog-witness) until it is interrupted.
 
     On stdout stand its two verifier keys, of which a policy names one, and then the line that it listens.
     """
     output = session.output
-    chosen = logs_of(logs)
+    chosen = logs_of([*logs, *(read_keyring(session, each).ledger for each in key_paths)])
+    if not chosen:
+        raise UsageFaultError("no ledger to cosign: name one with --log KEY or --vkeys FILE")
     store, keys = open_state(state, name)
     host, port = listen
 

@@ -32,7 +32,8 @@ from wire.problem import UnreachableError
 from wire.witnesses import WitnessAnswer
 
 ROUND_S: Final = 1.0  # between two rounds, and two ML-DSA signatures, when nobody waits
-AGAIN_S: Final = 2.0  # after a round without a quorum
+AGAIN_S: Final = 2.0  # at most, after a round without a quorum
+_FIRST_AGAIN_S: Final = 0.05
 MAX_NOTE_BYTES: Final = 16 * 1024  # with all lines: statements and receipts hold it
 _TRIES: Final = 3
 log = structlog.get_logger("coordinator.witnessing")
@@ -104,7 +105,7 @@ class Witnesses:
         self._sizes: dict[str, int] = {}
         self._wake = asyncio.Event()
         self._news = asyncio.Event()  # set, and replaced, when a round ends
-        self._wanted = 0
+        self._waiting: dict[object, int] = {}
         self._witnessed: Witnessed | None = None
         self._done = ""  # the text that was cosigned last
         self._failed = False
@@ -154,7 +155,8 @@ class Witnesses:
         """
         if not self.strict:
             return self._kernel.finished()
-        self._wanted = max(self._wanted, size)
+        me = object()
+        self._waiting[me] = size
         self._wake.set()
         try:
             async with asyncio.timeout(self._how.patience_s):
@@ -165,10 +167,13 @@ class Witnesses:
             raise WitnessesUnavailableError(
                 seen=f"a quorum for {seen} entries", wanted=f"a quorum for {size} entries"
             ) from None
+        finally:
+            del self._waiting[me]
         return self._witnessed.note
 
     async def run(self) -> None:
         """Go round until cancelled."""
+        pause_s = _FIRST_AGAIN_S
         while True:
             try:
                 async with asyncio.timeout(self._again_s()):
@@ -184,16 +189,22 @@ class Witnesses:
                 await self._go_round(_bare(note))
             elif text != self._lined:
                 await self._keep(text, await self._own_lines(text))
+            if self._failed:
+                # Whoever waits, waits; witnesses that do not answer are not asked faster for it.
+                pause_s = min(2 * pause_s, AGAIN_S)
+                await asyncio.sleep(pause_s)
+                self._wake.set()
+                continue
+            pause_s = _FIRST_AGAIN_S
             if not self._someone_waits():
                 await self._pause()
 
     def _again_s(self) -> float | None:
-        if self._failed:
-            return AGAIN_S
         return ROUND_S if self._done != self._lined else None
 
     def _someone_waits(self) -> bool:
-        return self.strict and self._wanted > (0 if self._witnessed is None else self._witnessed.size)
+        witnessed = 0 if self._witnessed is None else self._witnessed.size
+        return any(size > witnessed for size in self._waiting.values())
 
     async def _pause(self) -> None:
         """A quiet second, which bounds what cosigning costs; in strict mode whoever comes ends it."""

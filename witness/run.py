@@ -2,11 +2,13 @@
 
 import asyncio
 import signal
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
+import structlog
 from aiohttp import web
 
 from ledger.errors import LedgerError
@@ -67,6 +69,7 @@ async def run_witness(
     listening: Callable[[int], None],
 ) -> None:
     """Serve until SIGTERM or SIGINT; *listening* is told the port. Raises OSError if it cannot listen."""
+    _log_json()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -88,3 +91,15 @@ async def run_witness(
 
 def _clock_s() -> int:
     return int(time.time())  # noqa: TID251 - a program's shell is where the clock is read
+
+
+def _log_json() -> None:
+    """One JSON object a line on stderr."""
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.JSONRenderer(sort_keys=True),
+        ],
+        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+    )

@@ -223,6 +223,22 @@ async def test_nothing_piles_up_while_the_quorum_is_away() -> None:
         assert running.service.state.certificates <= 1
 
 
+async def test_witnesses_that_refuse_are_not_hammered() -> None:
+    """A Coordinator without quorum would ask thousands of times a second, for ever."""
+    async with (
+        three() as (witnesses, policy),
+        coordinator(witnessing=asking(policy, strict=True, patience_s=1.0)) as running,
+    ):
+        await know(running, witnesses)
+        for each in witnesses:
+            each.manner = down
+        await set_manifest(running)
+        for _ in range(2):
+            with pytest.raises(RemoteRefusedError):
+                await certificate(running, Pod())
+        assert witnesses[0].asked < 20
+
+
 async def test_one_slow_witness_delays_nobody() -> None:
     release = asyncio.Event()
 

@@ -1,4 +1,4 @@
-"""An exported log, read by the Go project's own client of checksum databases. Skipped where Go or its module is missing."""
+"""An exported log, read by the client of Go's own checksum database. Skipped where Go or its module is missing."""
 
 import os
 import shutil

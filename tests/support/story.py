@@ -71,12 +71,12 @@ class Story:
         path = self.root / "coordinator.log"
         return path.read_text()[-3000:] if path.exists() else ""
 
-    def start_coordinator(self) -> None:
+    def start_coordinator(self, *more: str) -> None:
         with (self.root / "coordinator.log").open("ab") as log:
             self.guest = subprocess.Popen(
                 [
                     *("contrast", "dev", "guest", "--bind", self.host, "--pod", "coordinator", "deployment/"),
-                    *("--", "contrast-coordinator", "--ledger", "ledger"),
+                    *("--", "contrast-coordinator", "--ledger", "ledger", *more),
                 ],
                 cwd=self.root,
                 env=self.environ,
