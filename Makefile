@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo need test check bench lint types requirements clean setup
+.PHONY: demo need test check bench faults fuzz plots lint types requirements clean setup
 
 setup: $(VENV)/.ready
 
@@ -34,6 +34,30 @@ types: setup
 	$(BIN)/mypy .
 
 check: lint types test
+
+# Every single system call failing, every bit flipped, the power lost at every moment: long. Needs strace.
+faults: setup
+	@command -v strace >/dev/null || { echo "strace is missing: install the package strace"; exit 1; }
+	CONTRAST_EXHAUSTIVE=1 $(BIN)/python -m pytest -q tests/ledger/test_faults.py tests/ledger/test_power_loss.py tests/ledger/test_attacks.py
+
+FUZZ_VENV := build/fuzz-venv
+FUZZ_SECONDS ?= 60
+
+# Every reader of strangers' bytes under atheris, FUZZ_SECONDS each, in an environment of its own.
+fuzz: setup $(FUZZ_VENV)/.ready
+	@for program in $$(cd tests/fuzz && grep -l 'main("' *.py | sed 's/\.py$$//'); do \
+	  echo "== $$program"; FUZZ_SECONDS=$(FUZZ_SECONDS) $(FUZZ_VENV)/bin/python -m tests.fuzz.$$program 2>build/fuzz-$$program.log \
+	    || { tail -40 build/fuzz-$$program.log; exit 1; }; tail -1 build/fuzz-$$program.log; done
+
+$(FUZZ_VENV)/.ready: requirements/fuzz.txt requirements/dev.txt
+	@$(PYTHON) -m venv $(FUZZ_VENV)
+	$(FUZZ_VENV)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	$(FUZZ_VENV)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/fuzz.txt
+	@touch $@
+
+# Audit time and append latency against the size of the ledger, as docs/images/*.svg; measures the sizes if need be.
+plots: setup
+	@$(BIN)/python -m benchmarks.plots
 
 bench: setup
 	$(BIN)/python -m benchmarks

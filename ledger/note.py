@@ -350,6 +350,8 @@ def _signature_line(line: str) -> SignatureLine:
 def _check_name(name: str) -> None:
     if not name or "+" in name or any(character.isspace() or _is_control(character) for character in name):
         raise NoteError("a key name is not empty and has no space, no plus sign and no control character")
+    if any("\ud800" <= character <= "\udfff" for character in name):
+        raise NoteError("a key name is UTF-8; this one has bytes that are not")
 
 
 def _check_text(text: str) -> None:

@@ -8,7 +8,7 @@ import os
 import sys
 from pathlib import Path
 
-from tests.fuzz.targets import TARGETS
+from tests.fuzz.every import TARGETS
 
 _CORPUS = Path("build/fuzz")
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.fuzz.targets import TARGETS
+from tests.fuzz.every import TARGETS
 
 _SLOWEST_S = 10.0  # Of CPU: far above what any input takes, far below what a quadratic reader would.
 _MAX = 131_072
