@@ -162,13 +162,14 @@ class _Create(VolumeChecks):
         profiles = items(want.get("apparmor")) if created else [""]
         if profile not in profiles:
             self.findings.add(f"{where}.ApparmorProfile", profile, f"one of {show(profiles)}", "appArmorProfile")
+        score, (low, high) = get(seen, "OOMScoreAdj"), items(want.get("oom"))
+        number = isinstance(score, int) and not isinstance(score, bool)
+        if not (number and int(str(low)) <= int(str(score)) <= int(str(high))) and (created or not same(score, 0)):
+            self.findings.add(f"{where}.OOMScoreAdj", score, f"{low} to {high}", "resources (quality of service)")
         if not created:
             return
         self.args(get(seen, "Args"), f"{where}.Args")
         self.capabilities(get(seen, "Capabilities"), f"{where}.Capabilities")
-        score, (low, high) = get(seen, "OOMScoreAdj"), items(want.get("oom"))
-        if not isinstance(score, int) or isinstance(score, bool) or not int(str(low)) <= score <= int(str(high)):
-            self.findings.add(f"{where}.OOMScoreAdj", score, f"{low} to {high}", "resources (quality of service)")
 
     def args(self, seen: object, where: str) -> None:
         wanted = items(self.want.get("args"))

@@ -567,6 +567,14 @@ ExecProcessRequest if {
 	p.NoNewPrivileges == c.no_new_privileges
 	p.ApparmorProfile == ""
 	p.SelinuxLabel == ""
+	exec_score_ok(c, p.OOMScoreAdj)
+}
+
+exec_score_ok(_, score) if score == 0
+
+exec_score_ok(c, score) if {
+	score >= c.oom[0]
+	score <= c.oom[1]
 }
 
 no_capabilities(seen) if is_null(seen)

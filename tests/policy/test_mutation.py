@@ -96,6 +96,7 @@ EXEC_HARMLESS = [
     (r"^(exec_id|container_id)$", "which process of which container: it runs as that container, or not at all"),
     (r"^process[.]Env$", "order says nothing"),
     (r"^process[.]User[.]AdditionalGids$", "order says nothing"),
+    (r"^process[.]OOMScoreAdj$", "none of its own, or one of its container's"),
 ]
 
 
