@@ -1,8 +1,8 @@
 """From a state and a prepared command to events, or to a refusal. Pure: no clock, no key, no blob is read here."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Final, assert_never
+from typing import Final, TypeAlias, assert_never
 
 from coordinator.commands import (
     Command,
@@ -14,7 +14,8 @@ from coordinator.commands import (
     SetManifest,
 )
 from coordinator.errors import NeedsRecoveryError, NotInRecoveryError
-from coordinator.events import Event, decode_event, pack_event
+from coordinator.events import CONTROL_TYPES, Event, decode_event, pack_event
+from coordinator.keys import sha256
 from coordinator.refusals import (
     CoordinatorExcludedError,
     HeadMismatchError,
@@ -29,6 +30,7 @@ from ledger.writer import Proposal
 REFUSAL_INTERVAL_MS: Final = 600_000
 MAX_REFUSAL_CODES: Final = 16
 MAX_PREPARED_MS: Final = 600_000
+Rehearse: TypeAlias = Callable[[State, Entry, Mapping[bytes, bytes], Mapping[int, bytes]], None]
 
 
 def decide(state: State, command: Command, now_ms: int) -> Proposal[Event]:
@@ -160,25 +162,40 @@ class CoordinatorMachine:
         judge: Judges an entry that this process did not write, and gives the state after it (``Rules.apply``).
         writer: The epoch key that signs what is decided. Only an open epoch may write, but for the commits that open
             it: a ledger with another entry of its would be one that nobody can open again.
+        rehearse: Judges a control event of this machine's own before it is recorded, with the blobs of its command and
+            the body hashes of the entries before it that are not stored yet; raises to refuse the command. A ledger
+            with a control event that breaks a rule, whatever the reason, is never opened again.
     """
 
-    def __init__(self, judge: Callable[[State, Entry], State], *, writer: bytes) -> None:
+    def __init__(
+        self, judge: Callable[[State, Entry], State], *, writer: bytes, rehearse: Rehearse | None = None
+    ) -> None:
         self._judge = judge
         self._writer = writer
+        self._rehearse = rehearse
+        self._blobs: dict[bytes, bytes] = {}
+        self._hashes: dict[int, bytes] = {}
 
     def decide(self, state: State, command: Command, now_ms: int) -> Proposal[Event]:
         """See :func:`decide`. Raises NeedsRecoveryError while the writer's epoch is not open."""
         if not isinstance(command, CreateLedger | RecoverLedger) and state.open_epoch(self._writer) is None:
             raise NeedsRecoveryError
-        return decide(state, command, now_ms)
+        proposal = decide(state, command, now_ms)
+        if isinstance(command, CreateLedger | SetManifest | RecoverLedger):
+            self._blobs = {sha256(blob): blob for blob in proposal.blobs}
+            self._hashes = {}
+        return proposal
 
     def pack(self, state: State, event: Event) -> tuple[str, bytes]:
         """Type and payload; the control link is the one of *state*."""
         return pack_event(event, state.control_head)
 
     def evolve(self, state: State, entry: Entry) -> State:
-        """See :func:`coordinator.state.evolve`; the entry is one that this machine packed."""
+        """See :func:`coordinator.state.evolve`; the entry is one that this machine packed, and control events pass."""
         event, _ = decode_event(entry)
+        if self._rehearse is not None and event.type in CONTROL_TYPES:
+            self._rehearse(state, entry, self._blobs, self._hashes)
+            self._hashes[entry.body.seq] = entry.body_hash
         return evolve(state, entry, event)
 
     def signs(self, state: State) -> bool:

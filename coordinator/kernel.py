@@ -1,7 +1,7 @@
 """What every operation of the Coordinator stands on: ledger, state, keys, clocks, threads. It decides nothing."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -21,10 +21,11 @@ from coordinator.events import Event
 from coordinator.keys import Seed, public_bytes
 from coordinator.metrics import Metrics
 from coordinator.opening import Opened, verified_draft
-from coordinator.rules import moment
+from coordinator.rules import Rules, moment
 from coordinator.state import State
 from ledger.checkpoint import origin_of
 from ledger.codec import MAX_INT
+from ledger.entry import Entry
 from ledger.errors import LedgerError, StoreError
 from ledger.writer import Committed, Writer
 
@@ -138,7 +139,7 @@ class Kernel:
         key = seed.ledger_key()
         writer = Writer(
             self.ledger,
-            CoordinatorMachine(self.rules.apply, writer=self.epoch.public),
+            CoordinatorMachine(self.rules.apply, writer=self.epoch.public, rehearse=self._rehearse),
             self._replayed,
             epoch=self.epoch.signing,
             ledger=key,
@@ -148,6 +149,17 @@ class Kernel:
         self.seed, self._writer = seed, writer
         self._writing = tasks.create_task(writer.run())
         return writer
+
+    def _rehearse(self, state: State, entry: Entry, blobs: Mapping[bytes, bytes], hashes: Mapping[int, bytes]) -> None:
+        """Apply the rules of everybody's replay to an entry that is to be recorded, and remember nothing of it."""
+
+        def blob(digest: bytes) -> bytes | None:
+            return blobs[digest] if digest in blobs else self.ledger.blob(digest)
+
+        def body_hash(seq: int) -> bytes:
+            return hashes[seq] if seq in hashes else self.ledger.entry(seq).body_hash
+
+        Rules(blob=blob, body_hash=body_hash).check(state, entry)
 
     async def drop_writer(self, writer: CoordinatorWriter) -> None:
         """Forget the seed and *writer*: the recovery that they were for has failed. A fork stays found."""

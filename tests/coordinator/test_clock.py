@@ -16,6 +16,7 @@ from manifest.model import Policy
 from tests.coordinator.test_story import certificate, recover, set_manifest
 from tests.support.coordinator import Clock, coordinator
 from tests.support.deployment import Deployment, Pod
+from wire.problem import RemoteRefusedError
 
 HOUR_MS = 3_600_000
 
@@ -89,4 +90,18 @@ async def test_a_clock_that_jumps_under_a_recovery_leaves_a_ledger_that_opens(
     async with coordinator(store, clock=clock) as running:
         jump(clock, RecoverLedger, 24 * 365 * 40 * HOUR_MS)
         await recover(running, shares)
+    sound(store)
+
+
+async def test_what_breaks_a_rule_is_refused_and_never_recorded() -> None:
+    """After the root CA's ten years, or at a clock that says so, a set was recorded: the ledger opened never again."""
+    store, clock = MemoryStore(), WallClock()
+    async with coordinator(store, clock=clock) as running:
+        await set_manifest(running)
+        clock.offset_ms += 24 * 365 * 11 * HOUR_MS
+        with pytest.raises(RemoteRefusedError):
+            await set_manifest(running, Deployment().with_policy(b"# new", Policy(sans=("new",))))
+        assert running.service.ledger.size == 3
+        clock.offset_ms = 0
+        await set_manifest(running, Deployment().with_policy(b"# new", Policy(sans=("new",))))
     sound(store)
