@@ -6,7 +6,7 @@ alone checks the outer one, and learns that the holder of the ledger's seed vouc
 attested Coordinator recorded it, so verify_receipt() demands both.
 
 The signed bytes depend on the tree alone, so one pair of signatures serves every entry of it. They ride as two further
-lines under a finished checkpoint, and anyone who has the log can put a receipt together: docs/formats.md section 14.
+lines under a finished checkpoint, and anyone who has the log can put a receipt together: docs/formats.md section 13.
 """
 
 import base64

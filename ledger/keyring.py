@@ -1,7 +1,7 @@
 """The keys for offline checks of one ledger: its own, and each judged epoch's with its sizes. Judges no epoch.
 
 Whoever verified the ledger writes them down (``verify/ledger.vkeys``); whoever trusts that file can check checkpoints
-and receipts with it alone, and no Coordinator needs to be reachable. docs/formats.md, section 13.
+and receipts with it alone, and no Coordinator needs to be reachable. docs/formats.md, section 12.
 """
 
 from dataclasses import dataclass

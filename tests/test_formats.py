@@ -15,8 +15,9 @@ from coordinator.events import Link, pack_event
 from coordinator.keys import Seed, public_bytes
 from ledger.checkpoint import Checkpoint, epoch_name, origin_of
 from ledger.codec import pack
+from ledger.cose import build_receipt, cose_line
 from ledger.entry import Body, Entry, sign, signing_input
-from ledger.note import NoteSigner, sign_note
+from ledger.note import NoteSigner, ed25519_key, sign_note
 from manifest.authorise import genesis_previous, transition
 from manifest.authorise import signing_input as owner_input
 from tests.conftest import PROJECT
@@ -44,6 +45,11 @@ def _body() -> Body:
 def _entry() -> bytes:
     entry = Entry.unsigned(_body())
     return entry.signed(sign(entry.body_hash, EPOCH)).raw
+
+
+def _cose_lines() -> str:
+    checkpoint = Checkpoint(ORIGIN, 5, H1)
+    return cose_line(LEDGER, ORIGIN, checkpoint) + cose_line(EPOCH, epoch_name(ORIGIN), checkpoint)
 
 
 _CERTIFICATE = events.CertificateIssued(
@@ -124,6 +130,14 @@ EXAMPLES: dict[str, Callable[[], bytes]] = {
     "finished-checkpoint": lambda: sign_note(
         Checkpoint(ORIGIN, 5, H1).text(), [NoteSigner(ORIGIN, LEDGER), NoteSigner(epoch_name(ORIGIN), EPOCH)]
     ).encode(),
+    "cose-line": lambda: cose_line(LEDGER, ORIGIN, Checkpoint(ORIGIN, 5, H1)).encode(),
+    "cose-receipt": lambda: build_receipt(
+        (Checkpoint(ORIGIN, 5, H1).text() + "\n" + _cose_lines()).encode(),
+        3,
+        [H2, H3],
+        ledger_key=ed25519_key(ORIGIN, public_bytes(LEDGER)),
+        epoch_keys=[ed25519_key(epoch_name(ORIGIN), public_bytes(EPOCH))],
+    ),
     "report-data": lambda: report_data(Purpose.WORKLOAD, H1, workload_subject(b"\x30\x00", H2)),
     "workload-subject": lambda: workload_subject(b"\x30\x00", H2),
     "epoch-subject": lambda: epoch_subject(ORIGIN, 0, H1, H2, H3),
