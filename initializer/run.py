@@ -20,6 +20,7 @@ from wire.problem import RemoteError, RemoteRefusedError
 from wire.retry import Backoff, asked_s, passes
 
 RENEW_AT = 2 / 3
+SOONEST_RENEWAL = timedelta(minutes=10)
 LONGEST_SLEEP_S = 3600.0  # A clock that is set, or a machine that slept, is noticed within the hour.
 
 log = structlog.get_logger("initializer")
@@ -78,7 +79,8 @@ class Initializer:
         """
         while True:
             obtained = await self.once()
-            due = renewal_time(obtained)
+            # A certificate may be due at once, where clocks differ by months or the CA is about to end.
+            due = max(renewal_time(obtained), self.world.clock() + SOONEST_RENEWAL)
             log.info("renewal_planned", at=due.isoformat())
             while (left := (due - self.world.clock()).total_seconds()) > 0:
                 await self.world.sleep(min(left, LONGEST_SLEEP_S))

@@ -1,5 +1,6 @@
 """Trying again, giving up, renewing: what the Initializer does when the world is not as it should be."""
 
+import itertools
 import os
 import stat
 import sys
@@ -213,6 +214,23 @@ async def test_a_certificate_is_renewed_at_two_thirds_of_its_life(tmp_path: Path
     assert known == [None, 4, 5], "a renewal must prove that the ledger extends the one before"
     assert max(time.slept) <= 3600
     assert initializer.placed
+
+
+async def test_a_clock_that_is_far_ahead_makes_no_flood_of_renewals(tmp_path: Path) -> None:
+    """Each certificate would be due at once, and the next one recorded as fast as the Coordinator can."""
+    time = Time(now=NOW + timedelta(days=250))
+    mesh = FakeMesh()
+    issued: list[timedelta] = []
+
+    def reply(request: CertificateRequest) -> Answer:
+        issued.append(time.now - NOW)
+        if len(issued) == 4:
+            raise EnoughError
+        return mesh.answer(request)
+
+    with pytest.raises(EnoughError):
+        await Initializer(world(reply, time=time), tmp_path).forever()
+    assert [after - before for before, after in itertools.pairwise(issued)] == [timedelta(seconds=600)] * 3
 
 
 async def test_a_renewal_from_a_ledger_that_was_rolled_back_keeps_the_files(tmp_path: Path) -> None:
