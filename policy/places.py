@@ -39,6 +39,7 @@ _FIELDS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
 )
 _NAME: Final = re.compile(r"^\W*([^=\\ ]+)=")
 _MOUNT: Final = re.compile(r"^OCI[.]Mounts\[(\d+)\]")
+_SERVICE: Final = re.compile(r"^\"[A-Z0-9_]+_(SERVICE_(HOST|PORT)|PORT)\w*=")
 _PLACE: Final = re.compile(r"(?:a mount at |emptyDir )(\S+)")
 
 
@@ -65,6 +66,8 @@ def place_of(reason: Reason, workload: Workload, key: str, request: Data) -> Pla
         request: The request.
     """
     candidates = next((paths for pattern, paths in _FIELDS if re.search(pattern, reason.field)), ())
+    if _of_service(reason):
+        candidates = ("p:enableServiceLinks",)
     if not candidates or reason.source == _NODE:
         return None
     container = _container(workload, key)
@@ -96,8 +99,11 @@ def container_of(data: Data, state: Data, request: Data) -> str:
 
 def advice(reason: Reason, place: Place | None) -> str:
     """What a person can do about *reason*."""
-    if re.search(r"[.]Env$", reason.field) and re.search(r"_(SERVICE_HOST|SERVICE_PORT\w*|PORT\w*)\b", reason.seen):
-        return f"variables of Services: write enableServiceLinks: false in the pod spec that was applied, {_AGAIN}"
+    if _of_service(reason):
+        return (
+            "a variable that nodes make of a Service: apply the YAML as generated, with enableServiceLinks: false; "
+            "if it was applied so, the node added it on its own"
+        )
     if "setting" in reason.source:
         return "it is the operator's choice when policies are generated"
     if place is None:
@@ -112,6 +118,11 @@ def advice(reason: Reason, place: Place | None) -> str:
 
 
 _MISSING = type(get({}, "nothing"))
+
+
+def _of_service(reason: Reason) -> bool:
+    """Whether a variable was seen that nodes make of Services, and none like it is expected."""
+    return reason.wanted.startswith("no variable") and _SERVICE.search(reason.seen) is not None
 
 
 def _container(workload: Workload, key: str) -> Path | None:

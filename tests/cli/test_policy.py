@@ -88,7 +88,8 @@ def test_a_denial_reads_like_advice(web: Path, pod: Case, tmp_path: Path) -> Non
         "explain", web, "--request", written(tmp_path / "r.json", {"kind": "CreateContainer", "request": request})
     )
     assert "CreateContainerRequest for container web is denied" in result.stdout
-    assert "enableServiceLinks: false" in result.stdout
+    assert f"web.yml:{line_of('enableServiceLinks')}: spec.template.spec.enableServiceLinks" in result.stdout
+    assert "the node added it on its own" in result.stdout
     assert "workingDir (not written there)" in result.stdout
     assert "write workingDir there" in result.stdout
     assert "do not trust that node" in result.stdout
