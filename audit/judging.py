@@ -1,15 +1,16 @@
 """Judging single cases again. Pure but for caches: the same case gives the same faults, in whichever process."""
 
 import json
-from typing import Final, assert_never
+from typing import Any, Final, assert_never
 
+import msgspec
 from cryptography import x509
 
 from attestation.binding import Purpose, parse_workload_subject, report_data
 from attestation.errors import EvidenceError
 from attestation.evidence import Evidence, host_data_of
 from attestation.judge import ChainCache, judge
-from attestation.verdict import Verdict
+from attestation.verdict import Outcome, Verdict
 from audit.cases import AttestationCase, Case, CertificateCase, Fault, Head, Knowledge, SecretCase
 from audit.known_now import Today
 from coordinator import ca
@@ -164,15 +165,15 @@ def verdict_fault(recorded: bytes, found: Verdict) -> tuple[str, str, str] | Non
 
     What a verdict decided is compared; its texts are for people and may be worded better some day.
     """
-    own_raw = found.json()
-    if recorded == own_raw:
-        return None
     try:
-        decided = _decided(json.loads(recorded))
-    except (ValueError, KeyError, TypeError, RecursionError):
+        read = _read_verdict(recorded)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return "the verdict recorded is no verdict", repr(recorded[:60]), ""
-    if decided != _decided(json.loads(own_raw)):
-        return "the verdict recorded is not the one found", sha256(recorded).hex(), sha256(own_raw).hex()
+    seen = (read.kind, read.rules, read.accepted, [(each.number, each.outcome) for each in read.checks], read.claims)
+    claims = None if found.claims is None else found.claims.as_dict()
+    outcomes = [(each.number, _WORDS[each.outcome]) for each in found.checks]
+    if seen != (found.kind.value, found.rules, found.accepted, outcomes, claims):
+        return "the verdict recorded is not the one found", sha256(recorded).hex(), sha256(found.json()).hex()
     return None
 
 
@@ -184,14 +185,25 @@ def _same_verdict(recorded: bytes, found: Verdict) -> None:
 
 def _claims(verdict: bytes) -> object:
     try:
-        return json.loads(verdict)["claims"]
-    except (ValueError, KeyError, TypeError, RecursionError):
+        return _read_verdict(verdict).claims
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         raise _BrokenError("the verdict recorded is no verdict", repr(verdict[:60])) from None
 
 
-def _decided(verdict: dict[str, object]) -> tuple[object, ...]:
-    checks = verdict["checks"]
-    if not isinstance(checks, list):
-        raise TypeError("checks")
-    outcomes = [(check["number"], check["outcome"]) for check in checks]
-    return verdict["kind"], verdict["rules"], verdict["accepted"], outcomes, verdict["claims"]
+class _Check(msgspec.Struct, frozen=True):
+    number: int
+    outcome: str
+
+
+class _Recorded(msgspec.Struct, frozen=True):
+    """What a verdict's JSON decides; the texts beside it are passed over."""
+
+    kind: str
+    rules: int
+    accepted: bool
+    checks: tuple[_Check, ...]
+    claims: dict[str, Any] | None
+
+
+_WORDS: Final = {outcome: outcome.name.lower() for outcome in Outcome}
+_read_verdict: Final = msgspec.json.Decoder(_Recorded).decode
