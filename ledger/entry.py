@@ -41,13 +41,9 @@ class Body:
 
     def pack(self) -> bytes:
         """The bytes that are hashed and stored. Raises LedgerContentError for a field that no reader would accept."""
-        _check_fields(
-            (VERSION, self.signer, self.seq, self.time_ms, self.prev, self.type, self.payload, self.request_id),
-            self.seq if type(self.seq) is int else None,
-        )
-        return pack_trusted(
-            (VERSION, self.signer, self.seq, self.time_ms, self.prev, self.type, self.payload, self.request_id)
-        )
+        fields = (VERSION, self.signer, self.seq, self.time_ms, self.prev, self.type, self.payload, self.request_id)
+        _check_fields(fields, self.seq if type(self.seq) is int else None)
+        return pack_trusted(fields)
 
 
 @dataclass(frozen=True, slots=True)

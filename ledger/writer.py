@@ -47,7 +47,7 @@ class Committed(Generic[S]):
     finished: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Item(Generic[C, S]):
     command: C
     answer: asyncio.Future[Committed[S]]
