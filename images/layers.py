@@ -4,16 +4,18 @@ Hashing runs on helper threads (the interpreter's lock is released meanwhile), s
 as much as its slowest step: reading, decompressing, or what the caller does with the bytes.
 """
 
+import contextlib
 import hashlib
 import queue
 import threading
 import zlib
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import IO, Final, Protocol
 
 import zstandard
 
-from images.errors import DigestMismatchError, ImageTooLargeError, LayoutError
+from images.errors import DigestMismatchError, ImageNotFoundError, ImageTooLargeError, LayoutError
 from images.model import GZIP_TYPES, ZSTD_TYPES, Descriptor, check_digest
 
 CHUNK: Final = 1 << 20
@@ -93,6 +95,25 @@ class LayerStream:
             )
         self._plain.update(piece)
         return piece
+
+
+@contextlib.contextmanager
+def open_layer(path: Path, layer: Descriptor, diff_id: str) -> Iterator[LayerStream]:
+    """The layer stored at *path*; leaving the block without an error means that both digests held.
+
+    Raises:
+        ImageNotFoundError: it is not there.
+        ImageError: it is damaged or tampered with.
+    """
+    if not path.is_file():
+        raise ImageNotFoundError(f"{path.parent} lacks the layer {layer.digest}: fetch the image again")
+    with path.open("rb") as file:
+        stream = LayerStream(file, layer, diff_id)
+        try:
+            yield stream
+            stream.finish()
+        finally:
+            stream.close()
 
 
 class _Decompressed(Protocol):

@@ -3,14 +3,14 @@
 import contextlib
 import hashlib
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from images.build import REF_NAME
 from images.config import Accounts, ImageConfig
 from images.errors import DigestMismatchError, ImageNotFoundError, ImageTooLargeError, LayoutError
-from images.layers import LayerStream
+from images.layers import open_layer
 from images.model import (
     MAX_JSON,
     Descriptor,
@@ -118,7 +118,7 @@ class OciLayout:
         Raises:
             ImageError: a layer is damaged or tampered with.
         """
-        return scan(image, lambda index: self._open(image.layers[index], image.diff_ids[index]), verity=verity)
+        return scan(image, self._blob, verity=verity)
 
     def unpack(self, image: Image, target: Path, *, budget: Budget | None = None) -> Unpacked:
         """Make *target* (which must not exist) the image's root file system, or leave nothing.
@@ -135,7 +135,7 @@ class OciLayout:
         partial.mkdir(mode=0o700, parents=True)
         try:
             for layer, diff_id in zip(image.layers, image.diff_ids, strict=True):
-                with self._open(layer, diff_id) as stream:
+                with open_layer(self._blob(layer.digest), layer, diff_id) as stream:
                     unpack_layer(stream, partial, limits)
             check_links(partial)
             partial.rename(target)
@@ -165,20 +165,6 @@ class OciLayout:
 
     def _blob(self, digest: str) -> Path:
         return self.path / "blobs" / "sha256" / hex_of(digest)
-
-    @contextlib.contextmanager
-    def _open(self, layer: Descriptor, diff_id: str) -> Iterator[LayerStream]:
-        """The layer's uncompressed bytes; leaving the block without an error means that both digests held."""
-        path = self._blob(layer.digest)
-        if not path.is_file():
-            raise ImageNotFoundError(f"{self.path} lacks the layer {layer.digest}: fetch the image again")
-        with path.open("rb") as file:
-            stream = LayerStream(file, layer, diff_id)
-            try:
-                yield stream
-                stream.finish()
-            finally:
-                stream.close()
 
 
 class ImageStore:

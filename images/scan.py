@@ -3,27 +3,21 @@
 Layers are read side by side, at most two at a time; nothing is unpacked.
 """
 
+import queue
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from images.config import Accounts, parse_group, parse_passwd
-from images.errors import LayoutError
-from images.layers import LayerStream
+from images.layerscan import GROUP, PASSWD, LayerFile, LayerScan, scan_layer
 from images.model import Image
-from images.tar import Member, TarWalker
-from images.tarfs import TarfsIndex
-from images.unpack import Budget, clean
-from images.verity import VerityHasher
+from images.scanhelper import ScanHelper
+from images.unpack import Budget
 
-_PASSWD, _GROUP = "etc/passwd", "etc/group"
-_MAX_ACCOUNTS: Final = 1 << 20
 _AT_ONCE: Final = 2
-
-# Opens the layer of an index; leaving the block without an error means that both digests held.
-OpenLayer = Callable[[int], AbstractContextManager[LayerStream]]
+_WORTH_A_PROCESS: Final = 64 << 20  # Bytes of an image below which starting another interpreter takes longer.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,88 +33,51 @@ class Scan:
     roots: tuple[bytes, ...] | None
 
 
-@dataclass(slots=True)
-class _LayerScan:
-    files: dict[str, bytes] = field(default_factory=dict)
-    hidden: set[str] = field(default_factory=set)
-    root: bytes | None = None
-
-
-def scan(image: Image, open_layer: OpenLayer, *, verity: bool = False) -> Scan:
+def scan(image: Image, path_of: Callable[[str], Path], *, verity: bool = False) -> Scan:
     """Read every layer of *image* once.
+
+    dm-verity hashes block by block, and two threads of one interpreter hinder each other at that; so with *verity* one
+    of the two readers of a large image is a process of its own.
 
     Args:
         image: the image.
-        open_layer: gives the layers.
+        path_of: where the blob of a digest lies.
         verity: compute the root hashes too.
 
     Raises:
         ImageError: a layer is damaged, tampered with or too large.
     """
     budget = Budget()
+    lanes: queue.SimpleQueue[ScanHelper | None] = queue.SimpleQueue()
+    large = verity and len(image.layers) > 1 and sum(layer.size for layer in image.layers) >= _WORTH_A_PROCESS
+    helper = ScanHelper() if large else None
+    for lane in (None, helper):
+        lanes.put(lane)
 
-    def one(index: int) -> _LayerScan:
-        with open_layer(index) as stream:
-            return _scan_layer(stream, budget, verity=verity)
+    def one(index: int) -> LayerScan:
+        layer = image.layers[index]
+        file = LayerFile(path=path_of(layer.digest), layer=layer, diff_id=image.diff_ids[index])
+        lane = lanes.get()
+        try:
+            found = None if lane is None else lane.scan(file)
+            return scan_layer(file, budget, verity=verity) if found is None else found
+        finally:
+            lanes.put(lane)
 
-    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="layer") as pool:
-        found = list(pool.map(one, range(len(image.layers))))
+    try:
+        with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="layer") as pool:
+            found = list(pool.map(one, range(len(image.layers))))
+    finally:
+        if helper is not None:
+            helper.stop()
     return Scan(
         accounts=_accounts(found),
         roots=tuple(layer.root for layer in found if layer.root is not None) if verity else None,
     )
 
 
-def _scan_layer(stream: LayerStream, budget: Budget, *, verity: bool) -> _LayerScan:
-    found = _LayerScan()
-    index, hasher = (TarfsIndex(), VerityHasher()) if verity else (None, None)
-
-    def visit(member: Member) -> bool:
-        name = member.name.decode("utf-8", "surrogateescape")
-        budget.take(0, f"layer entry {name!r}")
-        if index is not None:
-            index.add(member)
-        return _note(found, member, "/".join(clean(name)))
-
-    def content(member: Member, data: bytes) -> None:
-        found.files["/".join(clean(member.name.decode("utf-8", "surrogateescape")))] = data
-
-    walker = TarWalker(visit, content)
-    size = 0
-    for chunk in stream.chunks():
-        walker.feed(chunk)
-        size += len(chunk)
-        if hasher is not None:
-            hasher.update(chunk)
-    walker.finish()
-    if index is not None and hasher is not None:
-        hasher.update(index.pack(size))
-        found.root = hasher.root()
-    return found
-
-
-def _note(found: _LayerScan, member: Member, path: str) -> bool:
-    """Remember what *path* hides of lower layers; whether its content is wanted."""
-    if path in {".wh.etc", ".wh..wh..opq", "etc/.wh..wh..opq"}:
-        found.hidden |= {_PASSWD, _GROUP}
-    elif path in {"etc/.wh.passwd", "etc/.wh.group"}:
-        found.hidden.add(path.replace(".wh.", "", 1))
-    elif path == "etc" and member.type != b"5":
-        # A file or link in place of the directory hides everything below; links are not followed for accounts.
-        found.hidden |= {_PASSWD, _GROUP}
-        found.files.clear()
-    elif path in {_PASSWD, _GROUP}:
-        found.files.pop(path, None)
-        found.hidden.add(path)
-        if member.type in {b"0", b"7"}:
-            if member.size > _MAX_ACCOUNTS:
-                raise LayoutError(f"the layer's {path} has {member.size} bytes, at most {_MAX_ACCOUNTS} are read")
-            return True
-    return False
-
-
-def _accounts(layers: Sequence[_LayerScan]) -> Accounts:
+def _accounts(layers: Sequence[LayerScan]) -> Accounts:
     files: dict[str, bytes] = {}
     for layer in layers:
         files = {path: raw for path, raw in files.items() if path not in layer.hidden} | layer.files
-    return Accounts(users=parse_passwd(files.get(_PASSWD, b"")), groups=parse_group(files.get(_GROUP, b"")))
+    return Accounts(users=parse_passwd(files.get(PASSWD, b"")), groups=parse_group(files.get(GROUP, b"")))
