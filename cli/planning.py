@@ -24,7 +24,7 @@ from k8s.problems import Problem, ResourceError
 from k8s.resources import ResourceSet, Workload
 from manifest.errors import ManifestError
 from policy.carrier import carried
-from policy.errors import UnsupportedError
+from policy.errors import PolicyTextError, UnsupportedError
 
 OURS: Final = "contrast.invalid/contrast/"  # Images of this system are pinned by generate; all others by their author.
 
@@ -45,7 +45,7 @@ class Faults:
             yield
         except (ResourceError, UnsupportedError, ManifestError) as error:
             self._add(str(error))
-        except ImageError as error:
+        except (ImageError, PolicyTextError) as error:
             self._add(f"{place}: {error}" if place else str(error))
         except CliError as error:
             self._add(str(error))

@@ -18,7 +18,9 @@ from localnode.pod import Judged
 from policy.errors import PolicyError
 from policy.evaluate import PolicyEngine
 from policy.model import SANDBOX_KEY
+from policy.places import place_of
 from policy.podspec import expected_pod
+from policy.reasons import Reason
 from policy.requests import PodFacts, Shim, Step
 
 _MAX_REASONS = 5
@@ -111,7 +113,7 @@ class KataShim:
             if decision.allowed:
                 continue
             whose = "" if container is None else f" for container {container}"
-            reasons = [str(reason) for reason in decision.reasons[:_MAX_REASONS]]
+            reasons = [self._told(reason, container, request) for reason in decision.reasons[:_MAX_REASONS]]
             if len(decision.reasons) > _MAX_REASONS:
                 reasons.append(f"and {len(decision.reasons) - _MAX_REASONS} more")
             why = "; ".join(reasons) or "it gives no reason"
@@ -119,6 +121,11 @@ class KataShim:
                 f"{endpoint}{whose} is denied by the pod's policy: {why}. If {self._plan.workload.file.path} is as it "
                 "should be, run `contrast generate` and set the new manifest"
             )
+
+    def _told(self, reason: Reason, container: str | None, request: Mapping[str, object]) -> str:
+        """A reason, with the line of the YAML that the expectation comes from."""
+        place = place_of(reason, self._plan.workload, SANDBOX_KEY if container is None else container, request)
+        return str(reason) if place is None else f"{reason} [{place}]"
 
     def _shim(self) -> tuple[Shim, PolicyEngine]:
         if self._made is None:

@@ -19,6 +19,7 @@ from typing import Final
 from k8s.resources import INITDATA, POLICY
 from policy.errors import PolicyTextError
 
+MAX_ANNOTATION: Final = 256 * 1024 - 4096  # All annotations of a pod together have 256 KiB; some are others'.
 MAX_BYTES: Final = 16 << 20  # What the agent reads at most.
 _VERSION: Final = "0.1.0"
 _NAME: Final = "policy.rego"
@@ -44,11 +45,24 @@ def carry(text: str, *, initdata: bool) -> Carried:
 
 
 def carried(measured: bytes) -> Carried:
-    """Pack what is measured: a policy, or an initdata document."""
-    if is_initdata(measured):
-        packed = gzip.compress(measured, compresslevel=9, mtime=0)
-        return Carried(annotation=INITDATA, value=base64.b64encode(packed).decode(), measured=measured)
-    return Carried(annotation=POLICY, value=base64.b64encode(measured).decode(), measured=measured)
+    """Pack what is measured: a policy, or an initdata document.
+
+    Raises:
+        PolicyTextError: it would be larger than Kubernetes lets annotations be.
+    """
+    initdata = is_initdata(measured)
+    packed = gzip.compress(measured, compresslevel=9, mtime=0) if initdata else measured
+    value = base64.b64encode(packed).decode()
+    if len(value) > MAX_ANNOTATION:
+        raise PolicyTextError(
+            f"the policy would be an annotation of {len(value)} bytes, and Kubernetes takes {MAX_ANNOTATION}: "
+            + (
+                "make the pod smaller"
+                if initdata
+                else "use initdata, which is compressed (--initdata), or a smaller pod"
+            )
+        )
+    return Carried(annotation=INITDATA if initdata else POLICY, value=value, measured=measured)
 
 
 def initdata_document(text: str) -> bytes:

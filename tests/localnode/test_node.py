@@ -155,6 +155,8 @@ async def test_a_pod_whose_yaml_was_changed_is_denied_and_the_others_go_on(town:
     assert start_detached(town.settings, environ=ENVIRON, report=town.said.append) == 1
     assert town.last["front"].phase is Phase.DENIED
     assert '"evil.default.svc"' in town.last["front"].detail
+    line = next(n for n, text in enumerate(path.read_text().splitlines(), 1) if "evil.default.svc" in text)
+    assert f"front.yml:{line}: spec.template.spec.containers[0]" in town.last["front"].detail
     assert "contrast generate" in town.last["front"].detail
     assert town.last["back"].phase is Phase.READY
     assert len(town.processes()) == 1

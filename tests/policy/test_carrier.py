@@ -48,6 +48,19 @@ def test_the_annotation_holds_what_is_measured(initdata: bool) -> None:
         assert "\npackage agent_policy" in document.decode()  # A reviewer reads it as it is.
 
 
+def test_a_policy_too_large_for_an_annotation_is_refused_before_anything_is_written() -> None:
+    """The API server would refuse the pod, and say nothing of policies."""
+    large = "\n".join(f"# {number:060d}" for number in range(4000))
+    with pytest.raises(PolicyTextError, match="--initdata"):
+        carry(large, initdata=False)
+    assert len(carry(large, initdata=True).value) < 40_000
+    noise = base64.b64encode(
+        b"".join(hashlib.sha256(bytes([n % 256, n // 256])).digest() for n in range(9000))
+    ).decode()
+    with pytest.raises(PolicyTextError, match="make the pod smaller"):
+        carry(noise, initdata=True)
+
+
 def test_a_document_of_somebody_else_is_measured_as_it_is() -> None:
     """Order and quoting count: nothing is written anew."""
     document = b'version="0.1.0"\nalgorithm="sha256"\n[data]\n"aa.toml"="x"\n"policy.rego"="package agent_policy"\n'
