@@ -14,6 +14,7 @@ from attestation.verdict import Outcome, Verdict
 from audit.cases import AttestationCase, Case, CertificateCase, Fault, Head, Knowledge, SecretCase
 from audit.known_now import Today
 from coordinator import ca
+from coordinator.decide import MAX_PREPARED_MS
 from coordinator.events import AttestationAccepted, CertificateIssued, SecretReleased
 from coordinator.keys import sha256
 from coordinator.rules import describe, moment
@@ -79,14 +80,11 @@ class Judge:
         except EvidenceError as error:
             raise _BrokenError("the evidence is malformed", str(error)) from None
         binding = report_data(Purpose(case.purpose), case.nonce, case.subject)
-        verdict = judge(
-            evidence,
-            manifest.reference_values,
-            report_data=binding,
-            host_data=manifest.policies.keys(),
-            now=moment(case.time_ms),
-            cache=self._cache,
-        )
+        verdict = self._verdict(evidence, manifest, binding, case.time_ms)
+        if not verdict.accepted or verdict.outcomes != case.outcomes:
+            # It is recorded a while after it was judged, and certificates and lists may end in between.
+            before = self._verdict(evidence, manifest, binding, max(0, case.time_ms - MAX_PREPARED_MS))
+            verdict = before if before.accepted and before.outcomes == case.outcomes else verdict
         if not verdict.accepted:
             raise _BrokenError("the evidence does not pass the manifest in force", describe(verdict))
         if verdict.outcomes != case.outcomes:
@@ -98,6 +96,16 @@ class Judge:
             return ()
         refusal = self._today.refusal(evidence, manifest, report_data=binding, cache=self._cache)
         return () if refusal is None else (_refused_now(case, refusal),)
+
+    def _verdict(self, evidence: Evidence, manifest: Manifest, binding: bytes, at_ms: int) -> Verdict:
+        return judge(
+            evidence,
+            manifest.reference_values,
+            report_data=binding,
+            host_data=manifest.policies.keys(),
+            now=moment(at_ms),
+            cache=self._cache,
+        )
 
     def _certificate(self, case: CertificateCase) -> None:
         """The certificate is signed by the mesh CA then in force, for the attested key, with the manifest's SANs."""

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
+from attestation.snp.chain import parse_chain
 from audit.replay import replay
 from coordinator.commands import Command, IssueCertificate, RecoverLedger, SetManifest
 from coordinator.opening import open_ledger
@@ -104,4 +105,19 @@ async def test_what_breaks_a_rule_is_refused_and_never_recorded() -> None:
         assert running.service.ledger.size == 3
         clock.offset_ms = 0
         await set_manifest(running, Deployment().with_policy(b"# new", Policy(sans=("new",))))
+    sound(store)
+
+
+async def test_evidence_that_ends_while_it_is_being_recorded_accuses_nobody(
+    jump: Callable[[Clock, type, int], None],
+) -> None:
+    """It was good when it was judged. A replay that says otherwise would also keep the owner from ever recovering."""
+    store, clock = MemoryStore(), WallClock()
+    end = parse_chain(Pod().guest.evidence(bytes(64))).not_after
+    clock.offset_ms = int(end.timestamp()) * 1000 - clock.unix_ms() - 60_000
+    async with coordinator(store, clock=clock) as running:
+        await set_manifest(running)
+        jump(clock, IssueCertificate, 120_000)
+        await certificate(running, Pod())
+        assert running.service.state.time_ms > end.timestamp() * 1000
     sound(store)
