@@ -53,6 +53,12 @@ class HclError(AttestationError):
     code = "hcl_malformed"
 
 
+class TpmError(AttestationError):
+    """Bytes that are not what a TPM says, or a TPM that refuses."""
+
+    code = "tpm_malformed"
+
+
 class CertificateError(AttestationError):
     """A certificate or revocation list that is not strict DER, or does not hold what the vendor writes."""
 

@@ -17,6 +17,7 @@ class Kind(StrEnum):
 
     SNP = "snp"
     TDX = "tdx"
+    AZURE = "azure-snp"
     SIMULATED = "simulated"
 
 
@@ -26,9 +27,17 @@ _ROLES: Mapping[Kind, Mapping[str, int]] = {
     Kind.SNP: _SNP_ROLES,
     Kind.SIMULATED: _SNP_ROLES,
     Kind.TDX: {"quote": 32_768, "collateral": 262_144},
+    Kind.AZURE: {
+        **{role: size for role, size in _SNP_ROLES.items() if role != "report"},
+        "hcl": 16_384,
+        "quote": 1024,
+        "signature": 1024,
+        "pcrs": 2048,
+        "policy": 32,
+        "bound": 64,
+    },
 }
-_FIRST: Mapping[Kind, str] = {Kind.SNP: "report", Kind.SIMULATED: "report", Kind.TDX: "quote"}
-MAX_PARTS = 5
+_FIRST: Mapping[Kind, str] = {Kind.SNP: "report", Kind.SIMULATED: "report", Kind.TDX: "quote", Kind.AZURE: "hcl"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +47,10 @@ class Evidence:
     Attributes:
         kind: what made it.
         parts: (role, bytes): for ``snp`` and ``simulated`` report, vek (VCEK or VLEK), intermediate (ASK or ASVK),
-            root (ARK) and crl, certificates in DER; for ``tdx`` quote and collateral. The certificates are hints: what
-            they are worth is decided by the reference values' trust anchor.
+            root (ARK) and crl, certificates in DER; for ``tdx`` quote and collateral; for ``azure-snp`` hcl (the
+            paravisor's blob with the report), the virtual TPM's quote, its signature and pcrs, policy and bound (what
+            PCR 8 and the quote are about, 32 and 64 bytes), and the certificates. The certificates are hints: what they
+            are worth is decided by the reference values' trust anchor.
 
     Raises:
         EvidenceError: an unknown role, a wrong order, a doubled, missing, empty or oversized part.
@@ -103,6 +114,8 @@ def binding_of(evidence: Evidence) -> bytes:
     """
     if evidence.kind is Kind.TDX:
         return _tdx_body(evidence, 520, 64)
+    if evidence.kind is Kind.AZURE:
+        return _sized(evidence, "bound", 64)
     return _report(evidence)[0x50:0x90]
 
 
@@ -114,7 +127,16 @@ def host_data_of(evidence: Evidence) -> bytes:
     """
     if evidence.kind is Kind.TDX:
         return _tdx_body(evidence, 184, 32)
+    if evidence.kind is Kind.AZURE:
+        return _sized(evidence, "policy", 32)
     return _report(evidence)[0xC0:0xE0]
+
+
+def _sized(evidence: Evidence, role: str, size: int) -> bytes:
+    part = evidence.part(role) or b""
+    if len(part) != size:
+        raise EvidenceError(f"the part {role!r} has {len(part)} bytes, wanted {size}")
+    return part
 
 
 def _report(evidence: Evidence) -> bytes:

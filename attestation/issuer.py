@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Protocol
 
+from attestation.azure.issuer import AzureIssuer
 from attestation.collateral.endorse import Endorser
 from attestation.errors import NoSecureProcessorError, SimulatedBesideRealError
 from attestation.evidence import Evidence, Kind
@@ -12,6 +13,8 @@ from attestation.simulated.socket import request_evidence
 from attestation.tsm import TsmIssuer
 
 VARIABLE: Final = "CONTRAST_SIMULATED_PROCESSOR"
+AZURE_VARIABLE: Final = "CONTRAST_AZURE_VTPM_POLICY"
+"""SHA-256 of this guest's policy, in hex, where an Azure virtual TPM is to prove it; PCR 8 says whether it is true."""
 TSM_ROOT: Final = Path("/sys/kernel/config/tsm/report")
 _DEVICES: Final = ("sev-guest", "tdx_guest")
 
@@ -57,7 +60,8 @@ def find_issuer(
     """The issuer of this guest.
 
     Args:
-        environ: where ``CONTRAST_SIMULATED_PROCESSOR`` may name the socket of a simulated processor.
+        environ: where ``CONTRAST_SIMULATED_PROCESSOR`` may name the socket of a simulated processor, and
+            ``CONTRAST_AZURE_VTPM_POLICY`` may ask for Azure's virtual TPM.
         tsm_root: the kernel's report directory in configfs.
         dev: where device nodes are.
         endorser: completes evidence where the host gave no certificates; without one it goes out as it is, and whoever
@@ -67,7 +71,9 @@ def find_issuer(
         SimulatedBesideRealError: a simulated processor is named on real hardware.
         NoSecureProcessorError: there is none at all, or the kernel offers it by no interface that we speak.
     """
-    simulated = environ.get(VARIABLE, "")
+    simulated, azure = environ.get(VARIABLE, ""), environ.get(AZURE_VARIABLE, "")
+    if azure:
+        return _azure(azure, simulated, endorser)
     devices = [dev / name for name in _DEVICES if (dev / name).exists()]
     has_tsm = tsm_root.is_dir()
     if has_tsm or devices:
@@ -93,3 +99,18 @@ def find_issuer(
         "Run this in a confidential guest, or, for development, in a simulated one (`contrast dev guest`), which sets "
         f"{VARIABLE}"
     )
+
+
+def _azure(policy: str, simulated: str, endorser: Endorser | None) -> Issuer:
+    if simulated:
+        raise SimulatedBesideRealError(
+            f"{AZURE_VARIABLE} asks for Azure's virtual TPM and {VARIABLE} names a simulated processor; "
+            f"unset {VARIABLE}"
+        )
+    try:
+        digest = bytes.fromhex(policy)
+    except ValueError:
+        digest = b""
+    if len(digest) != 32:
+        raise NoSecureProcessorError(f"{AZURE_VARIABLE} is no SHA-256 in hex: it names the policy of this guest")
+    return AzureIssuer(digest, endorser=endorser)

@@ -3,10 +3,11 @@
 from collections.abc import Container, Sequence
 from datetime import datetime
 
+from attestation.azure import verify as azure_verify
 from attestation.cache import ChainCache
 from attestation.evidence import Evidence, Kind
 from attestation.findings import refusal
-from attestation.reference import ReferenceValues, SnpReferenceValues, TdxReferenceValues
+from attestation.reference import AzureReferenceValues, ReferenceValues, SnpReferenceValues, TdxReferenceValues
 from attestation.snp import verify as snp_verify
 from attestation.snp.case import Expected
 from attestation.tdx import verify as tdx_verify
@@ -54,6 +55,13 @@ def judge(
             if not tdx:
                 return _none_fits(evidence.kind, "is for TDX")
             return tdx_verify.verify(evidence, tdx, expected, cache=cache, thorough=thorough)
+        if evidence.kind is Kind.AZURE:
+            azure = [
+                (i, values) for i, values in enumerate(reference_values) if isinstance(values, AzureReferenceValues)
+            ]
+            if not azure:
+                return _none_fits(evidence.kind, "is for Azure's virtual TPM")
+            return azure_verify.verify(evidence, azure, expected, cache=cache, thorough=thorough)
         is_simulated = evidence.kind is Kind.SIMULATED
         snp = [
             (index, values)

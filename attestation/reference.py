@@ -269,4 +269,42 @@ class TdxReferenceValues:
             raise ReferenceValueError(f"grace_period_days is {self.grace_period_days}, wanted 0 to {MAX_GRACE_DAYS}")
 
 
-ReferenceValues = SnpReferenceValues | TdxReferenceValues
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pcr:
+    """One register of a TPM and its value in the SHA-256 bank, 32 bytes."""
+
+    index: int
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AzureReferenceValues:
+    """One acceptable guest of an Azure confidential VM (SEV-SNP with a paravisor and a virtual TPM).
+
+    Attributes:
+        snp: what the report about the paravisor must say; never with a simulated anchor.
+        pcrs: of the virtual TPM: what was booted. PCR 8 is the policy's and not named.
+
+    Raises:
+        ReferenceValueError: no PCR at all, an index twice or out of range, a value of another length.
+    """
+
+    snp: SnpReferenceValues
+    pcrs: tuple[Pcr, ...]
+
+    def __post_init__(self) -> None:
+        if self.snp.is_simulated:
+            raise ReferenceValueError("an Azure entry trusts AMD's roots and no simulated anchor")
+        indices = [pcr.index for pcr in self.pcrs]
+        if not indices or len(set(indices)) != len(indices):
+            raise ReferenceValueError("an Azure entry names at least one PCR, each once: without them any image passes")
+        if not all(0 <= pcr.index < 24 and pcr.index != 8 and len(pcr.value) == DIGEST_SIZE for pcr in self.pcrs):
+            raise ReferenceValueError("PCRs are 0 to 23 without 8, which is the policy's, and have 32 bytes each")
+
+    @property
+    def platform(self) -> str:
+        """Name for people."""
+        return self.snp.platform
+
+
+ReferenceValues = SnpReferenceValues | TdxReferenceValues | AzureReferenceValues

@@ -1,7 +1,7 @@
 """A verdict: every check, what was seen, what was wanted (docs/formats.md, section 7). It decides nothing itself."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Final
 
@@ -133,6 +133,10 @@ class Claims:
     author_key_digest: bytes
     launch_mitigations: int
     current_mitigations: int
+
+    def of_azure(self, policy: bytes) -> "Claims":
+        """The claims of a guest whose paravisor these are: its policy stands in the virtual TPM, not in HOSTDATA."""
+        return replace(self, kind=Kind.AZURE, host_data=policy)
 
     def as_dict(self) -> dict[str, object]:
         """The claims as JSON values, bytes in hex, 64-bit fields as text; keys sorted."""

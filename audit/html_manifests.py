@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Final
 
-from attestation.reference import ReferenceValues, SnpReferenceValues
+from attestation.reference import AzureReferenceValues, ReferenceValues, SnpReferenceValues
 from audit.html_text import brief, esc, mono, when
 from audit.report import ManifestEntry
 from manifest.model import Manifest, Policy
@@ -78,6 +78,8 @@ def _values(values: ReferenceValues) -> str:
     if isinstance(values, SnpReferenceValues):
         simulated = " <strong>(SIMULATED)</strong>" if values.is_simulated else ""
         return f"{esc(values.platform)}, measurement {brief(values.trusted_measurement)}{simulated}"
+    if isinstance(values, AzureReferenceValues):
+        return f"{esc(values.platform)}, PCRs {', '.join(str(pcr.index) for pcr in values.pcrs)}"
     return f"{esc(values.platform)}, MRTD {brief(values.mr_td)}"
 
 

@@ -11,13 +11,11 @@ from functools import cache
 from importlib import resources
 from typing import Final
 
-from attestation.reference import SnpReferenceValues, TdxReferenceValues
+from attestation.reference import ReferenceValues
 from manifest.reference_file import parse_reference_values
 
 _HEX32: Final = re.compile(r"[0-9a-f]{64}")
 _FIELDS: Final = {"format", "version", "note", "reference_values", "coordinator_policies", "images"}
-
-ReferenceValues = SnpReferenceValues | TdxReferenceValues
 
 
 class ReleaseDataError(Exception):

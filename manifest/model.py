@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from attestation.reference import ReferenceValues, SnpReferenceValues, TdxReferenceValues
+from attestation.reference import AzureReferenceValues, ReferenceValues, SnpReferenceValues, TdxReferenceValues
 
 
 class Role(StrEnum):
@@ -38,13 +38,14 @@ class Manifest:
     snp: tuple[SnpReferenceValues, ...]
     tdx: tuple[TdxReferenceValues, ...]
     simulated: tuple[SnpReferenceValues, ...]
+    azure: tuple[AzureReferenceValues, ...] = ()
     workload_owner_key_digests: tuple[bytes, ...]
     seedshare_owner_pub_keys: tuple[bytes, ...]
 
     @property
     def reference_values(self) -> tuple[ReferenceValues, ...]:
         """Every entry of every kind, for `attestation.judge.judge`."""
-        return self.snp + self.tdx + self.simulated
+        return self.snp + self.tdx + self.azure + self.simulated
 
     @property
     def coordinator_policies(self) -> frozenset[bytes]:

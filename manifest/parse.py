@@ -44,6 +44,7 @@ def parse_manifest(raw: bytes, *, name: str = "manifest.json") -> Manifest:
         policies=MappingProxyType(dict(found.policies)),
         snp=found.reference_values.snp,
         tdx=found.reference_values.tdx,
+        azure=found.reference_values.azure,
         simulated=found.reference_values.simulated,
         workload_owner_key_digests=found.workload_owner_key_digests,
         seedshare_owner_pub_keys=found.seedshare_owner_pub_keys,

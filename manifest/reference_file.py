@@ -1,7 +1,8 @@
 """Reference values in JSON, alone in a file or inside a manifest, read and written; nothing is judged by them here.
 
 Names and meanings are those of the manifest (DESIGN section 6); `snp` trusts AMD's pinned roots, `simulated` one root
-that somebody made up and that is named by hash, `tdx` trusts Intel's.
+that somebody made up and that is named by hash, `tdx` trusts Intel's, `azure`
+AMD's and what it vouches for.
 """
 
 from collections.abc import Sequence
@@ -11,7 +12,9 @@ from attestation.errors import ReferenceValueError
 from attestation.reference import (
     MAX_GRACE_DAYS,
     TDX_STATUSES,
+    AzureReferenceValues,
     GuestPolicy,
+    Pcr,
     PlatformInfo,
     ReferenceValues,
     SnpReferenceValues,
@@ -134,18 +137,36 @@ _TDX: Table[TdxReferenceValues] = Table(
 )
 
 
+_PCR: Table[Pcr] = Table(
+    Pcr,
+    (
+        Column("Index", "index", Integer(0, 23), required=True),
+        Column("SHA256", "value", Hex(32), required=True),
+    ),
+)
+_AZURE: Table[AzureReferenceValues] = Table(
+    AzureReferenceValues,
+    (
+        Column("SNP", "snp", _SNP, required=True),
+        Column("PCRs", "pcrs", Listed(_PCR, 24, shortest=1), required=True),
+    ),
+    (ReferenceValueError,),
+)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReferenceSet:
     """Reference values by kind."""
 
     snp: tuple[SnpReferenceValues, ...] = ()
     tdx: tuple[TdxReferenceValues, ...] = ()
+    azure: tuple[AzureReferenceValues, ...] = ()
     simulated: tuple[SnpReferenceValues, ...] = ()
 
     @property
     def all(self) -> tuple[ReferenceValues, ...]:
         """Every entry; a peer passes if any of them matches."""
-        return self.snp + self.tdx + self.simulated
+        return self.snp + self.tdx + self.azure + self.simulated
 
     @classmethod
     def of(cls, entries: Sequence[ReferenceValues]) -> "ReferenceSet":
@@ -154,6 +175,7 @@ class ReferenceSet:
         return cls(
             snp=tuple(entry for entry in snp if not entry.is_simulated),
             tdx=tuple(entry for entry in entries if isinstance(entry, TdxReferenceValues)),
+            azure=tuple(entry for entry in entries if isinstance(entry, AzureReferenceValues)),
             simulated=tuple(entry for entry in snp if entry.is_simulated),
         )
 
@@ -163,6 +185,7 @@ REFERENCE_SET: Table[ReferenceSet] = Table(
     (
         Column("snp", "snp", Listed(_SNP, MAX_ENTRIES)),
         Column("tdx", "tdx", Listed(_TDX, MAX_ENTRIES)),
+        Column("azure", "azure", Listed(_AZURE, MAX_ENTRIES)),
         Column("simulated", "simulated", Listed(_SIMULATED, MAX_ENTRIES)),
     ),
 )
@@ -176,9 +199,11 @@ def read_reference_set(node: Node, path: str, faults: Faults) -> ReferenceSet | 
         return None
     if not found.all:
         faults.add(
-            path, "names no reference values: at least one entry under snp, tdx or simulated is needed", node.line
+            path,
+            "names no reference values: at least one entry under snp, tdx, azure or simulated is needed",
+            node.line,
         )
-    if found.simulated and (found.snp or found.tdx):
+    if found.simulated and (found.snp or found.tdx or found.azure):
         faults.add(path, "mixes simulated with real reference values: a simulated processor keeps no secret", node.line)
     if len({entry.trust_anchor for entry in found.simulated}) > 1:
         faults.add(path, "names two simulated trust anchors, at most one is allowed", node.line)

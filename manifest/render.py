@@ -84,7 +84,9 @@ def render_manifest(
 def _document(manifest: Manifest) -> Document:
     return Document(
         policies=tuple(manifest.policies.items()),
-        reference_values=ReferenceSet(snp=manifest.snp, tdx=manifest.tdx, simulated=manifest.simulated),
+        reference_values=ReferenceSet(
+            snp=manifest.snp, tdx=manifest.tdx, azure=manifest.azure, simulated=manifest.simulated
+        ),
         workload_owner_key_digests=manifest.workload_owner_key_digests,
         seedshare_owner_pub_keys=manifest.seedshare_owner_pub_keys,
     )

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
+from attestation.azure.hcl import parse_hcl
 from attestation.collateral import amd, azure, intel
 from attestation.collateral.supply import Supply
 from attestation.errors import (
@@ -17,6 +18,7 @@ from attestation.errors import (
     EndorsementsMissingError,
     EvidenceError,
     FetchError,
+    HclError,
     QuoteError,
     ReportError,
 )
@@ -83,7 +85,9 @@ class Endorser:
         """
         match evidence.kind:
             case Kind.SNP:
-                parts = await self._snp(evidence)
+                parts = await self._snp(evidence, evidence.part("report") or b"")
+            case Kind.AZURE:
+                parts = await self._snp(evidence, _report_of(evidence))
             case Kind.TDX:
                 parts = await self._tdx(evidence)
             case _:
@@ -93,9 +97,9 @@ class Endorser:
         except EvidenceError as error:
             raise EndorsementsMissingError(f"what was fetched is no evidence: {error}") from None
 
-    async def _snp(self, evidence: Evidence) -> dict[str, bytes]:
+    async def _snp(self, evidence: Evidence, raw: bytes) -> dict[str, bytes]:
         try:
-            report = parse_report(evidence.part("report") or b"")
+            report = parse_report(raw)
         except ReportError:
             return {}  # Not worth a request; the judge says what it is.
         is_vlek = report.signing_key == SIGNING_KEY_VLEK
@@ -217,9 +221,17 @@ def is_complete(evidence: Evidence) -> bool:
     """
     wanted = {
         Kind.SNP: ("vek", "intermediate", "root"),
+        Kind.AZURE: ("vek", "intermediate", "root"),
         Kind.TDX: ("collateral",),
     }.get(evidence.kind, ())
     return all(evidence.part(role) is not None for role in wanted)
+
+
+def _report_of(evidence: Evidence) -> bytes:
+    try:
+        return parse_hcl(evidence.part("hcl") or b"").report
+    except HclError:
+        return b""  # Not worth a request; the judge says what it is.
 
 
 def _candidates(report: Report) -> tuple[Product, ...]:

@@ -141,7 +141,7 @@ def test_misshapen_evidence_is_refused(kind: Kind, parts: tuple[tuple[str, bytes
 
 
 def test_an_unknown_kind_is_refused_in_words() -> None:
-    with pytest.raises(EvidenceError, match="wanted one of snp, tdx, simulated"):
+    with pytest.raises(EvidenceError, match="wanted one of snp, tdx, azure-snp, simulated"):
         parse_kind("sev" * 100)
 
 

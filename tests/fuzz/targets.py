@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from attestation.azure.hcl import parse_hcl
+from attestation.azure.tpm import parse_quote as parse_tpm_quote
+from attestation.azure.tpm import parse_signature
 from attestation.collateral import amd, azure, intel
 from attestation.errors import (
     AttestationError,
@@ -18,6 +20,7 @@ from attestation.errors import (
     HclError,
     QuoteError,
     ReportError,
+    TpmError,
 )
 from attestation.evidence import Evidence, Kind
 from attestation.explain import explain
@@ -101,6 +104,15 @@ TARGETS: dict[str, Target] = {
     "collateral": Target(parse_collateral, (CollateralError,), ("tdx/collateral/*.json",)),
     "intel": Target(_intel, (CollateralError,), ("tdx/collateral/*.json",), (b'{"tcbInfo":{},"signature":"00"}',)),
     "hcl": Target(parse_hcl, (HclError,), ("snp/misc/azure-hcl*.bin",)),
+    "tpm": Target(
+        lambda raw: (parse_tpm_quote(raw), parse_signature(raw)),
+        (TpmError,),
+        (),
+        (
+            b"\xffTCG\x80\x18\0\2na\0\1x" + bytes(25) + b"\0\0\0\1\0\x0b\3\xff\xff\xff\0\x20" + bytes(32),
+            b"\0\x14\0\x0b\0\2ab",
+        ),
+    ),
     "explain": Target(explain, (AttestationError,), ("snp/*/*", "tdx/*/*")),
     "judge": Target(
         _judge, (EvidenceError, CodecError), ("snp/reports/*.report.bin", "tdx/quotes/v*.bin", "tdx/negative/*.bin")

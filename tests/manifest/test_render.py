@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from attestation.reference import (
     MAX_GRACE_DAYS,
     TDX_STATUSES,
+    AzureReferenceValues,
     GuestPolicy,
+    Pcr,
     PlatformInfo,
     ReferenceValues,
     SnpReferenceValues,
@@ -102,6 +104,13 @@ def tdx_values(draw: st.DrawFn) -> TdxReferenceValues:
     )
 
 
+@st.composite
+def azure_values(draw: st.DrawFn) -> AzureReferenceValues:
+    indices = draw(st.sets(st.integers(0, 23).filter(lambda index: index != 8), min_size=1, max_size=5))
+    pcrs = tuple(Pcr(index=index, value=draw(exactly(32))) for index in sorted(indices))
+    return AzureReferenceValues(snp=draw(snp_values()), pcrs=pcrs)
+
+
 NAMES = st.sampled_from(["web", "*", "*.a.example", "127.0.0.1", "::1", "spiffe://a/b"])
 POLICIES = st.builds(
     Policy,
@@ -110,14 +119,15 @@ POLICIES = st.builds(
     | st.text(st.characters(categories=["L", "N", "P"]), min_size=1, max_size=30).filter(str.isprintable),
     role=st.none() | st.just(Role.COORDINATOR),
 )
-REAL = st.lists(snp_values() | tdx_values(), min_size=1, max_size=3)
+REAL = st.lists(snp_values() | tdx_values() | azure_values(), min_size=1, max_size=3)
 SIMULATED_VALUES = st.lists(snp_values(anchor=bytes(32)), min_size=1, max_size=2)
 
 
 def ordered(values: list[ReferenceValues]) -> tuple[ReferenceValues, ...]:
     snp = [entry for entry in values if isinstance(entry, SnpReferenceValues)]
     tdx = [entry for entry in values if isinstance(entry, TdxReferenceValues)]
-    return (*snp, *tdx)
+    azure = [entry for entry in values if isinstance(entry, AzureReferenceValues)]
+    return (*snp, *tdx, *azure)
 
 
 @settings(max_examples=60, deadline=None)

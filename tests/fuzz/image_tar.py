@@ -1,0 +1,6 @@
+"""Fuzzes the target `image_tar` of `image_targets`."""
+
+from tests.fuzz.program import main
+
+if __name__ == "__main__":
+    main("image_tar")
