@@ -18,7 +18,7 @@ from benchmarks.__main__ import OUTPUT
 
 IMAGES = Path(__file__).resolve().parent.parent / "docs" / "images"
 WIDTH, HEIGHT = 720, 420
-LEFT, RIGHT, TOP, BOTTOM = 70, 190, 50, 60
+LEFT, RIGHT, TOP, BOTTOM = 70, 190, 64, 60
 COLOURS = ("#1b6ca8", "#c2571a", "#4d7c3a")
 
 
@@ -50,7 +50,7 @@ def plot(title: str, unit: str, lines: Sequence[Line]) -> str:
         f"<title>{escape(title)}</title>",
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#ffffff"/>',
         f'<text x="{LEFT}" y="28" font-size="16" fill="#222222">{escape(title)}</text>',
-        f'<text x="{LEFT - 52}" y="{TOP - 8}" fill="#555555">{escape(unit)}</text>',
+        f'<text x="{LEFT - 52}" y="{TOP - 9}" fill="#555555">{escape(unit)}</text>',
         f'<text x="{middle}" y="{HEIGHT - 14}" text-anchor="middle" fill="#555555">events</text>',
     ]
     for value in _ticks(low, high):
@@ -83,7 +83,7 @@ def plots(points: Sequence[dict[str, Any]]) -> dict[str, str]:
 
     return {
         "ledger-audit.svg": plot(
-            "Checking the structure of a ledger, one process", "µs per event",
+            "Checking the structure of a ledger, one process", "µs CPU per event",
             [series("audit", "audit_us"), series("bare hashing", "bare_us")],
         ),
         "ledger-append.svg": plot(

@@ -148,7 +148,7 @@ class IsolatedStore:
         ours, theirs = zip(*(socket.socketpair() for _ in range(2)), strict=True)
         mode = "read" if self._readonly else "write"
         argv = [
-            sys.executable, "-m", "ledger.store_process", str(self._path.absolute()), mode, str(self._map_size),
+            sys.executable, "-P", "-m", "ledger.store_process", str(self._path.absolute()), mode, str(self._map_size),
             *(str(each.fileno()) for each in theirs),
         ]  # fmt: skip
         try:
