@@ -21,6 +21,7 @@ from images.model import GZIP_TYPES, ZSTD_TYPES, Descriptor, check_digest
 CHUNK: Final = 1 << 20
 MAX_PLAIN: Final = 16 << 30  # What one layer may become; a bomb is cut off here.
 _MAX_WINDOW: Final = 128 << 20  # What zstd may ask for as memory.
+_SLICE: Final = 16 << 10
 _WAITING: Final = 4  # Pieces between reader and hasher.
 
 
@@ -157,23 +158,32 @@ class _Gzip:
     def __init__(self, source: _Counted, layer: Descriptor) -> None:
         self._source, self._layer = source, layer
         self._inflate = zlib.decompressobj(wbits=31)
-        self._waiting = b""  # Compressed bytes that the decompressor has not taken yet.
+        self._buffer, self._at = b"", 0
+        self._slice = b""  # Compressed bytes that the decompressor has not taken yet.
 
     def some(self, limit: int) -> bytes:
-        """Inflated bytes."""
-        while True:
-            data = self._waiting or self._source.some(CHUNK)
-            if not data:
-                return b""
+        """Inflated bytes, *limit* of them unless the stream ends."""
+        pieces: list[bytes] = []
+        size = 0
+        while size < limit and (data := self._slice or self._compressed()):
             if self._inflate.eof:
                 self._inflate = zlib.decompressobj(wbits=31)  # The next member: gzip files may be concatenated.
             try:
-                piece = self._inflate.decompress(data, limit)
+                piece = self._inflate.decompress(data, limit - size)
             except zlib.error as error:
                 raise LayoutError(f"layer {self._layer.digest}: no gzip stream: {error}") from error
-            self._waiting = self._inflate.unused_data if self._inflate.eof else self._inflate.unconsumed_tail
-            if piece:
-                return piece
+            self._slice = self._inflate.unused_data if self._inflate.eof else self._inflate.unconsumed_tail
+            size += len(piece)
+            pieces.append(piece)
+        return b"".join(pieces)
+
+    def _compressed(self) -> bytes:
+        """A small slice: what follows a member is copied, and a hostile layer has a member every twenty bytes."""
+        if self._at >= len(self._buffer):
+            self._buffer, self._at = self._source.some(CHUNK), 0
+        found = self._buffer[self._at : self._at + _SLICE]
+        self._at += _SLICE
+        return found
 
     def end(self) -> None:
         """Demand the end of the stream."""

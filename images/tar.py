@@ -69,7 +69,7 @@ class TarWalker:
         self._at = 0  # Position in the stream of the next byte that `feed` takes.
         self._skip = 0
         self._want = BLOCK
-        self._part = b""
+        self._part = bytearray()  # Grows in place: a hostile layer comes in very small pieces.
         self._then: Callable[[bytes], None] = self._block
         self._zeros = 0
         self._ended = False
@@ -98,13 +98,15 @@ class TarWalker:
                 self._at += step
                 continue
             step = min(self._want - len(self._part), end - here)
-            piece = self._part + data[here : here + step]
+            piece = data[here : here + step]
             here += step
             self._at += step
-            if len(piece) < self._want:
-                self._part = piece
-                return
-            self._part = b""
+            if step < self._want:
+                self._part += piece
+                if len(self._part) < self._want:
+                    return
+                piece = bytes(self._part)
+                self._part.clear()
             self._skip, self._after = self._after, 0
             self._then(piece)
 

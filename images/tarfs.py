@@ -27,6 +27,7 @@ _OPAQUE: Final = b".wh..wh..opq"
 _IFMT, _IFDIR, _IFREG, _IFCHR, _IFLNK = 0o170000, 0o040000, 0o100000, 0o020000, 0o120000
 _KINDS: Final = {b"0": _IFREG, b"2": _IFLNK, b"3": _IFCHR, b"4": 0o060000, b"5": _IFDIR, b"6": 0o010000}
 _MAX_ENTRIES: Final = 1_000_000
+_MAX_PATH: Final = 4096  # What Linux takes as one path.
 
 
 class _Node:
@@ -45,7 +46,7 @@ class TarfsIndex:
 
     def __init__(self) -> None:
         self._root = _Node(_IFDIR | 0o555)
-        self._entries = 0
+        self._entries = self._nodes = 0
         self._long_links: list[bytes] = []
         self._long_size = 0
 
@@ -59,6 +60,8 @@ class TarfsIndex:
         self._entries += 1
         if self._entries > _MAX_ENTRIES:
             raise ImageTooLargeError(f"a layer has more than {_MAX_ENTRIES} entries, which is the most that is indexed")
+        if max(len(member.name), len(member.link)) > _MAX_PATH:
+            raise ImageTooLargeError(f"layer entry {_shown(member.name[:80])}…: a path has more than {_MAX_PATH} bytes")
         if member.size and member.type in {b"1", b"2", b"3", b"4", b"5", b"6"}:
             raise LayoutError(
                 f"layer entry {_shown(member.name)} is no file and names {member.size} bytes of data: readers of tar "
@@ -153,14 +156,23 @@ class TarfsIndex:
         if not path:
             self._root = existing
             return
+        self._find(path)  # Refuses a place below a file.
         self._find(path[:-1]).children[path[-1]] = existing
 
     def _find(self, path: tuple[bytes, ...]) -> _Node:
-        """The node at *path*; what is missing on the way is made, without type and permissions."""
+        """The node at *path*; what is missing on the way is made, without type and permissions.
+
+        Nothing lies below a file: hard links could make a circle of such.
+        """
         node = self._root
         for part in path:
+            if node.mode & _IFMT == _IFREG:
+                raise LayoutError(f"layer entry {_shown(b'/'.join(path))} lies below a file: build the image anew")
             child = node.children.get(part)
             if child is None:
+                self._nodes += 1
+                if self._nodes > _MAX_ENTRIES:
+                    raise ImageTooLargeError(f"a layer has more than {_MAX_ENTRIES} paths, the most that is indexed")
                 child = node.children[part] = _Node()
             node = child
         return node

@@ -103,6 +103,16 @@ def test_gzip_layers_of_several_members_are_read(layout: Layout, tmp_path: Path)
     assert (opened.unpack(opened.image(other), tmp_path / "other").root / "b").read_bytes() == b"2"
 
 
+def test_a_layer_of_thousands_of_tiny_gzip_members_is_read(layout: Layout) -> None:
+    """Some builders write a member per file; a hostile one writes a member per byte."""
+    layer = tar_of({"etc/passwd": b"app:x:7:8::/:\n" * 100})
+    tiny = b"".join(gzip.compress(layer[at : at + 1], 1) for at in range(len(layer)))
+    layout.blob(tiny)
+    opened = layout.open()
+    accounts = opened.accounts(opened.image(layout.image(layer, manifest={"layers": [descriptor(GZIP, tiny)]})))
+    assert len(accounts.users) == 100
+
+
 def test_an_index_of_several_platforms_gives_ours(layout: Layout) -> None:
     ours = layout.image(tar_of({"a": b""}), config={"config": {"User": "5"}})
     entries = [

@@ -1,4 +1,4 @@
-"""Layers are read side by side, by a helper process too; with it, without it and when it dies the answer is the same."""
+"""Layers are read side by side, by a helper process too; with it, without it, and when it dies: one answer."""
 
 import io
 import json

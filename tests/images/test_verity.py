@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from images.errors import ImageError, LayoutError
+from images.errors import ImageError, ImageTooLargeError, LayoutError
 from images.tar import TarWalker
 from images.tarfs import TarfsIndex
 from images.verity import VerityHasher, tardev_layers
@@ -219,6 +219,27 @@ def test_an_entry_that_readers_of_tar_disagree_about_is_refused() -> None:
     raw[148:156] = b"%06o\0 " % sum(raw[:512])
     with pytest.raises(LayoutError, match="readers of tar"):
         indexed(bytes(raw))
+
+
+def test_links_cannot_make_a_circle() -> None:
+    """The tree is walked to its end."""
+    for entries in (
+        (("a", FILE, b"", {}), ("a/x", FILE, b"", {})),
+        (("a", FILE, b"", {}), ("a/self", HARD, b"a", {})),
+        (("a", FILE, b"", {}), ("b", FILE, b"", {}), ("a/l", HARD, b"b", {}), ("b/l", HARD, b"a", {})),
+    ):
+        with pytest.raises(LayoutError, match="below a file"):
+            indexed(layer(*entries))
+    device = Mounted(indexed(layer(("a", FILE, b"x", {}), ("a", HARD, b"a", {}))))
+    assert device.content(b"a") == b"x"
+
+
+def test_a_layer_of_endless_paths_is_refused() -> None:
+    with pytest.raises(ImageTooLargeError, match="4096"):
+        indexed(layer(("a/" * 3000, DIRECTORY, b"", {})))
+    many = [("/".join(f"{number}x{depth}" for depth in range(500)), FILE, b"", {}) for number in range(2100)]
+    with pytest.raises(ImageTooLargeError, match="paths"):
+        indexed(layer(*many))
 
 
 @needs_veritysetup
