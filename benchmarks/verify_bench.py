@@ -42,7 +42,6 @@ from ledger.entry import ZERO_HASH, Body, Entry, sign
 from ledger.memory import MemoryStore
 from ledger.merkle import Frontier, node_hash
 from ledger.note import NoteSigner, sign_note
-from ledger.source import DirectorySource
 from ledger.tilenodes import TileNodes
 from ledger.tiles import TILE_WIDTH, tiles_of
 from manifest.model import Policy
@@ -102,8 +101,8 @@ async def _verify(address: str, facts: dict[str, Any]) -> dict[str, int]:
                 seen["requests"] += 1
                 return raw
 
-            await fetch_control(get, checkpoint, head, folder, remembered=facts["old_size"], hints=facts["manifests"])
-        source = DirectorySource(folder)
+            source = await fetch_control(get, checkpoint, head, remembered=facts["old_size"], hints=facts["manifests"])
+        source.write(folder)
         report = judge_control(source, head)
         offered = head_of_report(report)
         remembered = Head(

@@ -168,5 +168,8 @@ async def fetch_all(jobs: Iterable[Callable[[], Awaitable[None]]]) -> None:
 
 def write_file(path: Path, data: bytes) -> None:
     """Write one file of the ledger."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data)
+    try:
+        path.write_bytes(data)
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)

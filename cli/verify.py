@@ -35,6 +35,7 @@ from cli.session import Session, example, json_option
 from cli.verifying import Verified, control_head, verify_control, verify_ledger, write_results
 from cli.workspace import Workspace, apply_changes, read_file, read_optional, replace_folder
 from cli.yardstick import Yardstick, by_manifest, by_values, check_simulated
+from ledger.source import DirectorySource, Source
 from manifest.model import Manifest
 from manifest.parse import parse_manifest
 from wire.client import CoordinatorClient
@@ -110,12 +111,12 @@ def verify(
     memory = Memory.load(workspace)
     folder = workspace.verify.resolve()  # A link stays a link.
     with _fresh_folder(folder.parent) as fresh:
-        attested = asyncio.run(_fetch(job, memory, fresh / "ledger", output))
+        attested, source = asyncio.run(_fetch(job, memory, fresh / "ledger", output))
         announce(output, attested, yardstick)
         with output.working(
             "replaying the ledger and deriving every decision again" if full else "judging its history"
         ):
-            verified = _judge(job, fresh / "ledger", attested, memory)
+            verified = _judge(job, source, attested, memory)
         write_results(fresh, verified, address=str(coordinator))
         replace_folder(folder, fresh)
     apply_changes(memory.remembering(str(coordinator), verified.head))
@@ -137,7 +138,7 @@ def _yardstick(
     return by_values(release(), file=values, policy_hashes=policy_hashes, policy_file=policy_file), None
 
 
-async def _fetch(job: Job, memory: Memory, folder: Path, output: Output) -> AttestedCoordinator:
+async def _fetch(job: Job, memory: Memory, folder: Path, output: Output) -> tuple[AttestedCoordinator, Source]:
     address = str(job.address)
     async with CoordinatorClient(str(job.address)) as client:
 
@@ -152,29 +153,29 @@ async def _fetch(job: Job, memory: Memory, folder: Path, output: Output) -> Atte
         if job.full:
             with output.working("downloading the ledger"):
                 await fetch_ledger(get, checkpoint, folder)
-            return attested
+            return attested, DirectorySource(folder)
         remembered = _recall(job, memory, attested)
         with output.working("downloading the control chain"):
-            await fetch_control(
+            fetched = await fetch_control(
                 get,
                 checkpoint,
                 control_head(attested.statement, address=address),
-                folder,
                 remembered=0 if remembered is None else remembered.size,
                 hints=[item.seq for item in (await client.manifests()).manifests],
             )
-        return attested
+        fetched.write(folder)
+        return attested, fetched
 
 
 def _recall(job: Job, memory: Memory, attested: AttestedCoordinator) -> Head | None:
     return memory.recall(str(job.address), origin=attested.statement.origin or "", new_ledger=job.new_ledger)
 
 
-def _judge(job: Job, ledger: Path, attested: AttestedCoordinator, memory: Memory) -> Verified:
+def _judge(job: Job, source: Source, attested: AttestedCoordinator, memory: Memory) -> Verified:
     address = str(job.address)
     remembered = _recall(job, memory, attested)
     judge = verify_ledger if job.full else verify_control
-    verified = judge(ledger, job.yardstick, attested.statement, remembered, address=address)
+    verified = judge(source, job.yardstick, attested.statement, remembered, address=address)
     if job.expected is not None:
         name, mine = job.expected
         in_force = verified.report.manifests[-1].manifest

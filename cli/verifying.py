@@ -37,21 +37,21 @@ class Verified:
 
 
 def verify_ledger(
-    folder: Path,
+    ledger: Source,
     yardstick: Yardstick,
     statement: Statement,
     remembered: Head | None,
     *,
     address: str,
 ) -> Verified:
-    """Replay the ledger in *folder* and demand that it is the one that *statement* speaks of, and extends *remembered*.
+    """Replay *ledger* and demand that it is the one that *statement* speaks of, and extends *remembered*.
 
     Raises:
         RefusedError: something in it is wrong or unproven; it does not agree with the statement.
         HeadError: it does not extend the remembered head.
         LedgerError: structure, chain, tree or signatures are wrong.
     """
-    source = CheckedSource(DirectorySource(folder))
+    source = CheckedSource(ledger)
     report = replay(
         source,
         reference_values=yardstick.reference_values,
@@ -65,7 +65,7 @@ def verify_ledger(
 
 
 def verify_control(
-    folder: Path,
+    ledger: Source,
     yardstick: Yardstick,
     statement: Statement,
     remembered: Head | None,
@@ -74,7 +74,7 @@ def verify_control(
 ) -> Verified:
     """As :func:`verify_ledger`, from the control chain alone: what `audit.control` proves of it, and no more."""
     head = control_head(statement, address=address)
-    source = CheckedSource(DirectorySource(folder))
+    source = CheckedSource(ledger)
     report = judge_control(
         source,
         head,

@@ -7,7 +7,7 @@ certificate stands in ``audit``.
 
 from collections.abc import Callable, Container, Sequence
 from datetime import UTC, datetime
-from typing import Final, assert_never
+from typing import Final, TypeAlias, assert_never
 
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import load_der_public_key
@@ -63,6 +63,9 @@ MAX_TIME_MS: Final = 253_402_300_799_999  # The end of the year 9999: no calenda
 Blob = Callable[[bytes], bytes | None]
 
 
+_Judged: TypeAlias = tuple[EpochOpened, int, tuple[ReferenceValues, ...], bool]
+
+
 class Rules:
     """The rules, with what they need to look up.
 
@@ -77,6 +80,7 @@ class Rules:
         self._manifest: tuple[bytes, Manifest] | None = None
         self._created: Entry | None = None
         self._mesh_keys: set[bytes] = set()
+        self._accepted: dict[_Judged, bool] = {}
         self._chains = ChainCache()  # One epoch is judged by every manifest that is set while it is open.
         self.head_claims: list[tuple[int, int, bytes]] = []
 
@@ -177,6 +181,19 @@ class Rules:
     def _judge_by(self, manifest: Manifest, epoch: EpochOpened, at_ms: int, seq: int) -> Verdict:
         policies = manifest.coordinator_policies
         return self.judge_epoch(epoch, manifest.reference_values, policies=policies, at_ms=at_ms, seq=seq)
+
+    def _still_accepts(self, manifest: Manifest, epoch: Epoch, seq: int) -> bool:
+        """Whether *manifest* accepts an epoch, judged once for each set of reference values.
+
+        Manifests differ in other things mostly; the same evidence, values and time give the same verdict.
+        """
+        known = epoch.event.policy in manifest.coordinator_policies
+        key = (epoch.event, epoch.time_ms, manifest.reference_values, known)
+        accepted = self._accepted.get(key)
+        if accepted is None:
+            accepted = self._judge_by(manifest, epoch.event, epoch.time_ms, seq).accepted
+            self._accepted[key] = accepted
+        return accepted
 
     def evidence(self, references: References, seq: int) -> Evidence:
         """The evidence that *references* name, from blobs.
@@ -311,11 +328,7 @@ class Rules:
             if tuple(owner for owner, _ in state.seed_shares) != owners:
                 raise RuleBrokenError(seq, "the seed shares are not the manifest's owners'")
         self._mesh_rules(state, event, entry)
-        closed = tuple(
-            epoch.key
-            for epoch in state.open_epochs
-            if not self._judge_by(manifest, epoch.event, epoch.time_ms, seq).accepted
-        )
+        closed = tuple(epoch.key for epoch in state.open_epochs if not self._still_accepts(manifest, epoch, seq))
         if entry.body.signer in closed:
             raise RuleBrokenError(seq, "the manifest does not accept the epoch that set it")
         if event.closed_epochs != closed:

@@ -19,18 +19,18 @@ class TileNodes:
     def __init__(self, size: int, read: ReadTile) -> None:
         self.size = size
         self._read = read
-        self._tiles: dict[Tile, list[bytes]] = {}
+        self._tiles: dict[Tile, list[list[bytes]]] = {}  # per tile its own hashes, and the rows above them
 
     def node(self, level: int, index: int) -> bytes:
         """The hash of the complete subtree of 2^level leaves at leaf index * 2^level. Raises ProofError."""
-        tile, start, count = _place(self.size, level, index)
-        hashes = self._tiles.get(tile)
-        if hashes is None:
-            hashes = self._tiles[tile] = split_tile(self._read(tile), tile.width)
-        some = hashes[start : start + count]
-        while len(some) > 1:
-            some = [node_hash(some[at], some[at + 1]) for at in range(0, len(some), 2)]
-        return some[0]
+        tile, at, height = _place(self.size, level, index)
+        rows = self._tiles.get(tile)
+        if rows is None:
+            rows = self._tiles[tile] = [split_tile(self._read(tile), tile.width)]
+        while len(rows) <= height:
+            below = rows[-1]
+            rows.append([node_hash(below[at], below[at + 1]) for at in range(0, len(below) - 1, 2)])
+        return rows[height][at]
 
     def inclusion(self, seq: int) -> list[bytes]:
         """The path from leaf *seq* to the root. Raises ProofError."""
@@ -64,8 +64,8 @@ def _asked(size: int, ask: Ask) -> list[Tile]:
 
 
 def _place(size: int, level: int, index: int) -> tuple[Tile, int, int]:
-    """The tile that holds a node or all that it is hashed from, the first of them, and how many."""
+    """The tile out of which a node comes, its place among the nodes of its height there, and that height."""
     tile_level, height = divmod(level, 8)
-    first = index << height
-    at = first // TILE_WIDTH
-    return Tile(tile_level, at, width_at(Tile(tile_level, at), size)), first % TILE_WIDTH, 1 << height
+    at = (index << height) // TILE_WIDTH
+    tile = Tile(tile_level, at, width_at(Tile(tile_level, at), size))
+    return tile, index - (at * TILE_WIDTH >> height), height

@@ -181,9 +181,10 @@ def test_what_is_downloaded_is_enough_and_no_more(honest: Ledger, tmp_path: Path
         return served(source, path)
 
     head = head_of(source)
-    asyncio.run(fetch_control(get, source.note, head, tmp_path, remembered=5, hints=(2, 10**9, 2, 8)))
-    report = judge_control(DirectorySource(tmp_path), head)
-    assert report.ok
+    fetched = asyncio.run(fetch_control(get, source.note, head, remembered=5, hints=(2, 10**9, 2, 8)))
+    assert judge_control(fetched, head).ok
+    fetched.write(tmp_path)
+    assert judge_control(DirectorySource(tmp_path), head).ok
     assert len(asked) == len(set(asked))
     assert not [path for path in asked if path.startswith("tile/entries")]
     entries = {int(path.removeprefix("entry/")) for path in asked if path.startswith("entry/")}
@@ -193,14 +194,14 @@ def test_what_is_downloaded_is_enough_and_no_more(honest: Ledger, tmp_path: Path
 
 
 @pytest.mark.parametrize("seq", [3, 4])
-def test_a_download_that_is_led_astray_ends(honest: Ledger, tmp_path: Path, seq: int) -> None:
+def test_a_download_that_is_led_astray_ends(honest: Ledger, seq: int) -> None:
     source = honest.source()
 
     async def get(path: str) -> bytes:
         return served(source, path)
 
     with pytest.raises(RuleBrokenError, match="none of its own"):
-        asyncio.run(fetch_control(get, source.note, Link(seq, bytes(32)), tmp_path))
+        asyncio.run(fetch_control(get, source.note, Link(seq, bytes(32))))
 
 
 def served(source: ListSource, path: str) -> bytes:
