@@ -106,6 +106,7 @@ class Witnesses:
         self._wake = asyncio.Event()
         self._news = asyncio.Event()  # set, and replaced, when a round ends
         self._waiting: dict[object, int] = {}
+        self._busy = False  # in a round or in the pause after it: what is newest is looked at afterwards
         self._witnessed: Witnessed | None = None
         self._done = ""  # the text that was cosigned last
         self._failed = False
@@ -135,8 +136,9 @@ class Witnesses:
         return self._witnessed
 
     def grown(self) -> None:
-        """The ledger has a newer finished checkpoint."""
-        self._wake.set()
+        """The ledger has a newer finished checkpoint. Called for each commit: nobody is woken who will look anyway."""
+        if not self._busy:
+            self._wake.set()
 
     async def demand_quorum(self) -> None:
         """Before anything new is recorded: while the quorum is away, wait for it, so that nothing piles up unwitnessed.
@@ -181,13 +183,17 @@ class Witnesses:
             except TimeoutError:
                 pass
             self._wake.clear()
+            self._busy = False
             note = self._kernel.ledger.finished
             if self._kernel.phase != "active" or note is None:
                 continue
             text = note_text(note)
+            if text == self._done == self._lined and not self._failed:
+                continue
+            self._busy = True
             if text != self._done or self._failed:
                 await self._go_round(_bare(note))
-            elif text != self._lined:
+            else:
                 await self._keep(text, await self._own_lines(text))
             if self._failed:
                 # Whoever waits, waits; witnesses that do not answer are not asked faster for it.
@@ -198,6 +204,7 @@ class Witnesses:
             pause_s = _FIRST_AGAIN_S
             if not self._someone_waits():
                 await self._pause()
+            self._wake.set()
 
     def _again_s(self) -> float | None:
         return ROUND_S if self._done != self._lined else None
@@ -215,7 +222,6 @@ class Witnesses:
                     self._wake.clear()
         except TimeoutError:
             pass
-        self._wake.set()
 
     # --- one round
 
@@ -232,7 +238,6 @@ class Witnesses:
 
     async def _ask_all(self, turn: _Round) -> None:
         """Ask everybody at once. A quorum is told at once; those who are slow get their time unless somebody waits."""
-        heard = False
         async with asyncio.TaskGroup() as group:
             pending: set[asyncio.Task[object]] = {group.create_task(self._ask(each, turn)) for each in self._asked}
             while pending:
@@ -241,15 +246,12 @@ class Witnesses:
                 waker.cancel()
                 pending -= done
                 self._wake.clear()
-                heard = True
                 if self._satisfied(turn):
                     self._publish(turn)
                     if self._someone_waits():
                         break
             for task in pending:
                 task.cancel()
-        if heard:
-            self._wake.set()  # It was not looked at why somebody woke this: the next turn does.
 
     def _satisfied(self, turn: _Round) -> bool:
         return self._how.policy is None or self._how.policy.satisfied_by(turn.lines)

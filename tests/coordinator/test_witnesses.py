@@ -90,6 +90,16 @@ def receipt_note(answer: CertificateResponse) -> str:
     return parse_proof(parse_bundle(answer.bundle).receipt).checkpoint_raw
 
 
+async def at_last(running: Running) -> CertificateResponse:
+    """A certificate, however busy this machine is: the patience of these tests is short."""
+    for _ in range(30):
+        try:
+            return await certificate(running, Pod())
+        except RemoteRefusedError as error:
+            assert error.code == "witnesses_unavailable"
+    raise AssertionError("no certificate")
+
+
 async def down(_: web.Request, _next: Callable[[], Awaitable[web.StreamResponse]]) -> web.StreamResponse:
     return web.Response(status=503, text="no")
 
@@ -184,6 +194,7 @@ async def test_strict_withholds_without_a_quorum_and_gives_it_later() -> None:
     ):
         await know(running, witnesses)
         await set_manifest(running)
+        await until(lambda: witnessed_size(running) == 3)
         for each in witnesses[:2]:
             each.manner = down
         pod = Pod(VAULT_POLICY)
@@ -299,7 +310,7 @@ async def test_a_lying_witness_does_not_count(lie: bytes) -> None:
             await certificate(running, Pod())
         witnesses[1].manner = None
         await until(lambda: running.service.witnesses.witnessed is not None)
-        assert "w1.example" not in cosigners(receipt_note(await certificate(running, Pod())), witnesses)
+        assert "w1.example" not in cosigners(receipt_note(await at_last(running)), witnesses)
 
 
 async def test_another_witnesses_line_does_not_count_twice() -> None:
