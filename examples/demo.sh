@@ -128,6 +128,8 @@ run contrast verify -c "$coordinator" -m manifest.json "${simulated[@]}"
 cmp verify/coordinator-root.pem <(cat verify/coordinator-root.pem) && echo "(same root CA as before)"
 
 say "11. The ledger, for people"
+run contrast verify -c "$coordinator" -m manifest.json "${simulated[@]}" --full
+run contrast audit verify/ledger -m manifest.json "${simulated[@]}" --html audit.html
 run contrast ledger verify verify/ledger "${simulated[@]}" "${values[@]}"
 run contrast ledger show verify/ledger
 run contrast ledger replay verify/ledger --at 3
