@@ -202,6 +202,11 @@ def _fresh_folder(root: Path) -> Iterator[Path]:
 def _tell(session: Session, verified: Verified, attested: AttestedCoordinator, yardstick: Yardstick) -> None:
     output, workspace, report = session.output, session.workspace, verified.report
     folder = workspace.shown(workspace.verify)
+    for fork in report.state.forks:
+        output.banner(
+            f"HISTORY WAS GIVEN UP at entry {fork.seq}, {time_text(fork.time_ms)}: this ledger went on although it "
+            f"does not extend one of {fork.event.heads[-1][0]} entries. What stood there is lost or hidden: ask why."
+        )
     output.document(
         {
             "ok": True,
@@ -210,6 +215,14 @@ def _tell(session: Session, verified: Verified, attested: AttestedCoordinator, y
             "size": verified.head.size,
             "root": verified.head.root.hex(),
             "simulated": attested.statement.simulated,
+            "forks": [
+                {
+                    "seq": fork.seq,
+                    "time_ms": fork.time_ms,
+                    "heads": [{"size": size, "root": root.hex()} for size, root in fork.event.heads],
+                }
+                for fork in report.state.forks
+            ],
             "sources": list(yardstick.sources),
             "manifests": [
                 {

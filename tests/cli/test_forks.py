@@ -103,7 +103,11 @@ def test_going_on_without_lost_history_is_loud_and_stands_in_the_ledger(rolled: 
     with live_coordinator(rolled.yesterday, port=rolled.port) as live:
         said = world.ok(*rolled.recover("--known-head", "new", UNSAFE))
         assert "ACCEPTED ON REQUEST" in said.output
-        world.ok("verify", "--full", "-c", live.address, "-m", "manifest.json", SIMULATED)
+        for more in ((), ("--full",)):
+            assert (
+                "HISTORY WAS GIVEN UP"
+                in world.ok("verify", *more, "-c", live.address, "-m", "manifest.json", SIMULATED).output
+            )
         live.issue()
     (fork,) = open_ledger(rolled.yesterday).state.forks
     assert [size for size, _ in fork.event.heads] == [7]

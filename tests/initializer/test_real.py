@@ -1,5 +1,7 @@
 """Initializer and Coordinator together, over TLS, with simulated hardware: the genuine path, and a host in between."""
 
+import asyncio
+import copy
 import hashlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -10,16 +12,23 @@ import msgspec
 import pytest
 from cryptography import x509
 
+from coordinator.witnessing import Witnessing
 from initializer.errors import RefusedError, WrongAnswerError
 from initializer.run import Initializer, World
+from ledger.memory import MemoryStore
+from ledger.policyfile import parse_policy
+from tests.coordinator.test_story import recover, set_manifest
+from tests.coordinator.test_witnesses import know
 from tests.support.coordinator import Running, coordinator
 from tests.support.deployment import VAULT_POLICY, WEB_POLICY, Deployment, GuestIssuer, launch
+from tests.support.witnesses import running_witness
 from wire.bundle import parse_bundle
 from wire.client import CoordinatorClient
 from wire.extensions import read_companions
 from wire.messages import CertificateRequest, CertificateResponse
 from wire.routes import Port
 from wire.sealing import secret_check
+from wire.witnesses import WitnessClient
 
 Change = Callable[[CertificateResponse], CertificateResponse]
 
@@ -131,3 +140,51 @@ async def test_a_secret_withheld_or_given_to_a_pod_without_one_is_refused(tmp_pa
             with pytest.raises(WrongAnswerError, match="check 8"):
                 await Initializer(world(running, policy, change), tmp_path).once()
     assert content(tmp_path) == []
+
+
+async def test_a_renewing_pod_takes_nothing_from_an_older_copy_of_the_ledger(tmp_path: Path) -> None:
+    """The host puts yesterday's storage back; the pods that have seen today's notice it by themselves."""
+    store = MemoryStore()
+    async with coordinator(store) as running:
+        shares = await set_manifest(running)
+        yesterday = copy.deepcopy(store)
+        initializer = Initializer(world(running, WEB_POLICY), tmp_path)
+        for _ in range(4):
+            await initializer.once()
+        head = initializer._head
+        assert head is not None
+        kept = (tmp_path / "certChain.pem").read_bytes()
+    async with coordinator(yesterday) as running:
+        await recover(running, shares)
+        initializer.world = world(running, WEB_POLICY)
+        size = running.service.ledger.size
+        with pytest.raises(RefusedError, match="head_mismatch"):
+            await initializer.once()
+        assert running.service.ledger.size == size  # Nothing was recorded for it.
+        # Grown past the pod's head it is still another history, and its proof leads nowhere.
+        while running.service.ledger.size <= head.size:
+            await Initializer(world(running, WEB_POLICY), tmp_path / "other").once()
+        with pytest.raises(WrongAnswerError, match="check 10"):
+            await initializer.once()
+    assert (tmp_path / "certChain.pem").read_bytes() == kept
+
+
+async def test_further_lines_under_a_checkpoint_disturb_no_pod(tmp_path: Path) -> None:
+    """Cosignatures, the ledger's own under its own name among them, would cost every pod its certificate."""
+    async with running_witness("w") as witness:
+        policy = parse_policy((witness.line() + "quorum w\n").encode())
+        witnessing = Witnessing(policy=policy, client=WitnessClient(timeout_s=5.0), strict=True, patience_s=20.0)
+        async with coordinator(witnessing=witnessing) as running:
+            await know(running, [witness])
+            await set_manifest(running)
+            initializer = Initializer(world(running, VAULT_POLICY), tmp_path)
+            seen = set()
+            for _ in range(20):  # The ledger's own cosignature is made once a second, and not for every receipt.
+                await initializer.once()
+                receipt = (tmp_path / "cert.tlog-proof").read_text()
+                assert receipt.count("\N{EM DASH} w.example ") == 1
+                seen.add(receipt.count("\N{EM DASH} contrast.invalid/"))
+                if len(seen) > 1:
+                    break
+                await asyncio.sleep(0.3)
+    assert seen == {2, 5}
