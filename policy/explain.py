@@ -94,7 +94,7 @@ def _sandbox(findings: Findings, data: Data, state: Data, request: Data) -> None
     for index, storage in enumerate(items(storages)):
         for name_, wanted in _SHM.items():
             findings.equal(f"storages[{index}].{name_}", get(storage, name_), wanted, _NODE)
-        if get(storage, "shared") not in {False, MISSING}:
+        if get(storage, "shared") not in (False, MISSING):
             findings.add(f"storages[{index}].shared", get(storage, "shared"), "false", _NODE)
 
 
@@ -106,7 +106,7 @@ def _copy(findings: Findings, data: Data, _state: Data, request: Data) -> None:
     )  # fmt: skip
     if found(_CLIMBS, path):
         findings.add("path", path, "no '..' in it", "CVE-2026-41326")
-    if kind in {"Regular", "Directory"}:
+    if kind in ("Regular", "Directory"):
         return
     if kind != "Symlink":
         findings.add("file_type", kind, "Regular, Directory or Symlink", _NODE)

@@ -18,7 +18,7 @@ def check_create(findings: Findings, data: Data, state: Data, request: Data) -> 
     kind = annotations.get(CRI + "container-type")
     name = annotations.get(CRI + "container-name")
     key = SANDBOX_KEY if kind == "sandbox" else name
-    if kind not in {"sandbox", "container"} or (kind == "container" and name == SANDBOX_KEY):
+    if kind not in ("sandbox", "container") or (kind == "container" and name == SANDBOX_KEY):
         findings.add(f"OCI.Annotations.{CRI}container-type", kind, "sandbox or container", NODE)
         return
     expected = get(data, "containers", key) if isinstance(key, str) else MISSING
@@ -67,7 +67,7 @@ class _Create(VolumeChecks):
         flag, before = get(self.want, "after", "flag"), get(self.want, "after", "key")
         if not state.get(f"{flag}{before}"):
             what = {"ended:": "has ended", "begun:": "was started"}.get(str(flag), "was asked for")
-            first = "the sandbox" if before in {SANDBOX_KEY, "sandbox"} else f"init container {before}"
+            first = "the sandbox" if before in (SANDBOX_KEY, "sandbox") else f"init container {before}"
             self.findings.add(where, self.cid, f"{self.name} only after {first} {what}", "order of initContainers")
 
     def sandbox_facts(self) -> None:

@@ -115,7 +115,7 @@ class VolumeChecks:
         """Whether a storage is an encrypted disk as the rules want it."""
         source, group = get(storage, "source"), get(storage, "fs_group")
         return (
-            get(storage, "driver") in {"blk", "scsi"}
+            get(storage, "driver") in ("blk", "scsi")
             and isinstance(source, str)
             and found(_DEVICE, source)
             and get(storage, "mount_point")
@@ -147,13 +147,15 @@ class VolumeChecks:
             }  # fmt: skip
             if not any(
                 all(same(get(storage, name), value) for name, value in full.items())
-                and get(storage, "shared") in {False, MISSING}
+                and get(storage, "shared") in (False, MISSING)
                 for storage in storages
                 if isinstance(get(storage, "shared"), bool | type(MISSING))
             ):
                 self.findings.add("storages", MISSING, show(full), "emptyDir in memory")
         sources = {
-            str(get(mount, "source")) for mount in items(self.oci.get("Mounts")) if get(mount, "destination") in disks
+            str(get(mount, "source"))
+            for mount in items(self.oci.get("Mounts"))
+            if get(mount, "destination") in tuple(disks)
         }
         if len(sources) != len(disks):
             self.findings.add("OCI.Mounts", sorted(sources), "a disk of its own for each emptyDir", "emptyDir")
@@ -191,7 +193,7 @@ class VolumeChecks:
         good = [
             get(device, "container_path")
             for device in seen
-            if get(device, "type_") in {"blk", "scsi"} and get(device, "options") == []
+            if get(device, "type_") in ("blk", "scsi") and get(device, "options") == []
         ]
         if len(seen) != len(wanted) or any(path not in good for path in wanted):
             paths = [get(device, "container_path") for device in seen]

@@ -56,6 +56,14 @@ _DEFAULTS: Final[Mapping[str, Data]] = {
     "StatsContainerRequest": {"container_id": ""},
     "TtyWinResizeRequest": {**_NAMED, "row": 0, "column": 0},
     "UpdateEphemeralMountsRequest": {"storages": []},
+    "UpdateInterfaceRequest": {
+        "interface": {
+            "device": "", "name": "", "IPAddresses": [], "mtu": 0, "hwAddr": "", "devicePath": "", "type_": "",
+            "raw_flags": 0,
+        },
+    },
+    "UpdateRoutesRequest": {"routes": {"Routes": []}},
+    "AddARPNeighborsRequest": {"neighbors": {"ARPNeighbors": []}},
     "WaitProcessRequest": dict(_NAMED),
     "WriteStreamRequest": {**_NAMED, "data": []},
 }  # fmt: skip
@@ -65,7 +73,16 @@ _STORAGE: Final[Data] = {
     "shared": False,
 }  # fmt: skip
 _DEVICE: Final[Data] = {"id": "", "type_": "", "vm_path": "", "container_path": "", "options": []}
-_ITEMS: Final[Mapping[str, Data]] = {"Mounts": _MOUNT, "storages": _STORAGE, "devices": _DEVICE}
+_ROUTE: Final[Data] = {
+    "dest": "", "gateway": "", "device": "", "source": "", "scope": 0, "family": 0, "flags": 0, "mtu": 0,
+}  # fmt: skip
+_NEIGHBOR: Final[Data] = {
+    "toIPAddress": {"family": 0, "address": "", "mask": ""}, "device": "", "lladdr": "", "state": 0, "flags": 0,
+}  # fmt: skip
+_ITEMS: Final[Mapping[str, Data]] = {
+    "Mounts": _MOUNT, "storages": _STORAGE, "devices": _DEVICE, "Namespaces": {"Type": "", "Path": ""},
+    "Routes": _ROUTE, "ARPNeighbors": _NEIGHBOR,
+}  # fmt: skip
 _BLOCKED: Final = re.compile(r"\b([A-Z][A-Za-z]{2,63}) is blocked by policy(?:: *(.*))?")
 _MAX_DEPTH: Final = 40
 

@@ -139,7 +139,7 @@ def _pod(data: Data, sandbox: Data) -> Iterator[Fact]:
 
 def _container(data: Data, want: Data) -> Iterator[Fact]:
     after = table(want.get("after"))
-    first = "the sandbox" if after.get("key") in {SANDBOX_KEY, "sandbox"} else f"{after.get('key')}"
+    first = "the sandbox" if after.get("key") in (SANDBOX_KEY, "sandbox") else f"{after.get('key')}"
     yield Fact("starts", (f"after {first} {_BEFORE.get(str(after.get('flag')), '')}".rstrip(),))
     yield Fact("image", (f"<any registry>/<any name>@{want.get('image')}",))
     yield Fact("command", tuple(map(shown, items(want.get("args")))))

@@ -2,7 +2,6 @@
 
 import copy
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -10,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from policy.requests import Request
-from tests.support.policies import Case, living_case, rich_case, sandboxless_case
+from tests.support.policies import Case, living_case, nodes, rich_case, sandboxless_case
 
 # (which paths, why a change there is harmless or honest)
 HARMLESS = [
@@ -41,15 +40,6 @@ HARMLESS = [
     (r"^sandbox_id$", "the node chooses it, and is held to it from then on"),
     (r"timeout$|signal$|exec_id$", "lifecycle of a known container"),
 ]
-
-
-def nodes(value: object, path: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Every place in a request: path, container, key."""
-    pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, child in pairs:
-        below = f"{path}[{key}]" if isinstance(key, int) else f"{path}.{key}" if path else str(key)
-        yield below, value, key
-        yield from nodes(child, below)
 
 
 def changes(value: Any) -> list[tuple[str, Any]]:

@@ -3,9 +3,10 @@
 import atexit
 import copy
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Any
 
 from images.config import ImageConfig
 from k8s.resources import ResourceSet, Workload, read_resources
@@ -219,6 +220,15 @@ def living_case() -> Case:
 atexit.register(rich_case.cache_clear)
 atexit.register(living_case.cache_clear)
 atexit.register(sandboxless_case.cache_clear)
+
+
+def nodes(value: object, path: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Every place in a request: path, container, key."""
+    pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, child in pairs:
+        below = f"{path}[{key}]" if isinstance(key, int) else f"{path}.{key}" if path else str(key)
+        yield below, value, key
+        yield from nodes(child, below)
 
 
 def plain(value: object) -> Request:
