@@ -13,7 +13,7 @@ from ledger.errors import LedgerError
 
 HASH = st.binary(min_size=32, max_size=32)
 SEQ = st.integers(0, 2**63 - 1)
-WORD = st.text(max_size=12)
+WORD = st.text(max_size=8)  # at most 32 bytes, the shortest limit of a text
 EVIDENCE = st.tuples(
     st.sampled_from(["snp", "simulated"]), st.lists(st.tuples(st.text(max_size=8), HASH), max_size=5).map(tuple)
 )
