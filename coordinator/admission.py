@@ -12,7 +12,7 @@ CHALLENGE_LIFE_MS = 120_000
 REFUSAL_WINDOW_MS = 600_000
 """At most one refusal event of each code in this many milliseconds."""
 REFUSAL_CODES = (
-    "bad_csr", "binding_mismatch", "challenge_expired", "challenge_unknown", "unknown_policy", "rate_limited",
+    "bad_csr", "binding_mismatch", "challenge_unknown", "head_mismatch", "unknown_policy", "rate_limited",
     "evidence_malformed", "evidence_chain", "evidence_signature", "evidence_tcb", "evidence_guest_policy",
     "evidence_platform", "evidence_measurement", "evidence_identity", "evidence_kind", "other",
 )  # fmt: skip

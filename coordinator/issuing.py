@@ -18,7 +18,7 @@ from attestation.judge import ChainCache, judge
 from attestation.verdict import Verdict
 from coordinator.authority import Authority, Grant
 from coordinator.commands import IssueCertificate
-from coordinator.errors import CoordinatorError
+from coordinator.errors import ChallengeExpiredError, CoordinatorError
 from coordinator.events import AttestationAccepted, CertificateIssued, SecretReleased
 from coordinator.refusals import BadCsrError, BindingMismatchError, EvidenceRefusedError, UnknownPolicyError
 from wire.evidence import from_message
@@ -265,6 +265,10 @@ def refusal_code(error: CoordinatorError) -> str:
             return _CODES.get(error.number, "other")
         case EvidenceRefusedError():
             return "evidence_kind"
+        case ChallengeExpiredError():
+            return (
+                "challenge_unknown"  # A pod that knows a longer ledger is worth a code of its own; a late one is not.
+            )
         case _:
             return error.code
 

@@ -162,7 +162,8 @@ async def test_a_renewing_pod_takes_nothing_from_an_older_copy_of_the_ledger(tmp
             await initializer.once()
         # Nothing was issued for it; that somebody knows a longer ledger is recorded as a refusal.
         assert running.service.state.certificates == 0
-        await until(lambda: "head_mismatch" in running.service.state.refusals)
+        await until(lambda: running.service.state.refused == 1)
+        assert set(running.service.state.refusals) == {"head_mismatch"}
         # Grown past the pod's head it is still another history, and its proof leads nowhere.
         while running.service.ledger.size <= head.size:
             await Initializer(world(running, WEB_POLICY), tmp_path / "other").once()
