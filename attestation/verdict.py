@@ -253,6 +253,11 @@ class Verdict:
         """All failed checks, in order of their numbers."""
         return tuple(check for check in self.checks if check.outcome is Outcome.FAILED)
 
+    @property
+    def not_checked(self) -> tuple[Check, ...]:
+        """What nobody asked for or what does not apply: never silently "anything goes"."""
+        return tuple(check for check in self.checks if check.outcome is Outcome.NOT_APPLICABLE)
+
     def json(self) -> bytes:
         """The verdict as the ledger stores it: the same evidence, rules and inputs give the same bytes."""
         return _dump(

@@ -232,9 +232,8 @@ def _print(output: Output, verdict: Verdict, entries: Sequence[ReferenceValues],
         ["", "check", "outcome", "seen", "wanted"],
         [(str(check.number), check.name, _WORDS[check.outcome], check.seen, check.wanted) for check in verdict.checks],
     )
-    unchecked = [check.name for check in verdict.checks if check.outcome is Outcome.NOT_APPLICABLE]
-    if unchecked:
-        output.note(f"not checked: {', '.join(unchecked)}")
+    if verdict.not_checked:
+        output.note(f"not checked: {', '.join(check.name for check in verdict.not_checked)}")
     if verdict.accepted:
         output.say("accepted", style="bold green")
         return

@@ -132,6 +132,9 @@ def announce(output: Output, coordinator: AttestedCoordinator, yardstick: Yardst
     """Say what was attested and by which values, loudly where it is simulated."""
     for line in yardstick.sources:
         output.note(line)
+    unchecked = coordinator.verdict.not_checked
+    if unchecked:
+        output.note(f"not checked of its evidence: {', '.join(check.name for check in unchecked)}")
     if coordinator.statement.simulated:
         output.banner(
             "SIMULATED PLATFORM: no hardware protects this Coordinator. "
