@@ -1,6 +1,7 @@
 """The program ``contrast-coordinator``: reads flags, clock and environment, serves until a signal."""
 
 import asyncio
+import fcntl
 import gc
 import os
 import secrets
@@ -8,6 +9,7 @@ import signal
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import structlog
 
@@ -62,8 +64,13 @@ def run(settings: Settings) -> int:
         issuer = find_issuer(os.environ, endorser=endorser)
         make = IsolatedStore if settings.isolated_store else LmdbStore
         store = make(settings.ledger, map_size=settings.map_size)
+        claim = _claim(settings.ledger)
         began = time.monotonic()
         opened = open_ledger(store, workers=len(os.sched_getaffinity(0)))
+    except BlockingIOError:
+        action = "end the other Coordinator first"
+        log.error("ledger_in_use", ledger=str(settings.ledger), action=action)  # noqa: TRY400 - as below.
+        return EXIT_IO
     except IssueError as error:
         log.error("no_evidence", code=error.code, detail=str(error))  # noqa: TRY400 - said for people, no trace wanted.
         return EXIT_REFUSED
@@ -102,6 +109,7 @@ def run(settings: Settings) -> int:
             return EXIT_IO
         finally:
             store.close()
+            os.close(claim)
     log.info("stopped")
     return 0
 
@@ -133,6 +141,21 @@ def _collateral(sources: Sources) -> tuple[Fetcher, Endorser]:
     fetcher = Fetcher(chance=secrets.SystemRandom().random, proxy=sources.proxy)
     supply = Supply(fetcher, Shelf(sources.directory), clock_ms=_clock_ms, monotonic_s=time.monotonic)
     return fetcher, Endorser(supply, sources)
+
+
+def _claim(ledger: Path) -> int:
+    """The directory of the ledger, locked for this process: two that both find it empty would both make a seed.
+
+    Raises:
+        BlockingIOError: Another Coordinator has it.
+    """
+    directory = os.open(ledger, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(directory)
+        raise
+    return directory
 
 
 def _clock_ms() -> int:

@@ -286,8 +286,8 @@ class Rules:
             raise RuleBrokenError(
                 seq, "the epoch's policy is not its evidence's", seen=event.policy.hex(), wanted=host_data.hex()
             )
-        if event.rules != RULES_VERSION:
-            raise RuleBrokenError(seq, "version of the rules", seen=str(event.rules), wanted=str(RULES_VERSION))
+        if not 1 <= event.rules <= RULES_VERSION:
+            raise RuleBrokenError(seq, "version of the rules", seen=str(event.rules), wanted=f"1 to {RULES_VERSION}")
         if state.current is not None:  # The first epoch is judged by the manifest that follows it.
             self._accepts(state.current.manifest, event, entry.body.time_ms, seq)
 
@@ -402,8 +402,8 @@ class Rules:
             raise RuleBrokenError(seq, "the manifest does not name this policy", seen=event.policy.hex())
         if sha256(report_data(Purpose.WORKLOAD, event.nonce, event.subject)) != entry.body.request_id:
             raise RuleBrokenError(seq, "the request id is not of this nonce and subject")
-        if event.rules != RULES_VERSION:
-            raise RuleBrokenError(seq, "version of the rules", seen=str(event.rules), wanted=str(RULES_VERSION))
+        if not 1 <= event.rules <= RULES_VERSION:
+            raise RuleBrokenError(seq, "version of the rules", seen=str(event.rules), wanted=f"1 to {RULES_VERSION}")
         if len(event.outcomes) != CHECKS or Outcome.FAILED in event.outcomes:
             raise RuleBrokenError(seq, "an accepted attestation has a failed check", seen=event.outcomes.hex())
 

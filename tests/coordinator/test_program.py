@@ -223,6 +223,17 @@ async def test_the_log_is_json_and_holds_no_secret_and_no_evidence(tmp_path: Pat
         assert max(len(str(value)) for line in lines for value in line.values()) < 500
 
 
+async def test_two_coordinators_do_not_share_a_directory(tmp_path: Path) -> None:
+    """Both would find it empty, and the loser would keep a seed for a ledger that is not its own."""
+    async with processor(tmp_path), program(tmp_path):
+        second = await asyncio.create_subprocess_exec(
+            *PROGRAM, env=environment(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+        said, _ = await asyncio.wait_for(second.communicate(), 60)
+        assert second.returncode == 4
+        assert b"ledger_in_use" in said
+
+
 @pytest.mark.parametrize(
     ("environ", "code", "says"),
     [
