@@ -7,8 +7,7 @@ gives the positions that a tarfs index needs.
 
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from images.errors import ImageTooLargeError, LayoutError
 
@@ -18,9 +17,8 @@ _ZERO: Final = bytes(BLOCK)
 _SPACES: Final = 8 * 32  # The checksum is taken with its own field filled with spaces.
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
-    """One entry, by position in the uncompressed stream.
+class Member(NamedTuple):
+    """One entry, by position in the uncompressed stream; a tuple, since there are hundreds of thousands of them.
 
     Attributes:
         name: as PAX, a GNU long name or the header gives it, in this order of preference.
@@ -231,7 +229,9 @@ class TarWalker:
             if field[0] & 0x40 or value >= 1 << 63:
                 raise self._damaged(f"the {what} of an entry is negative or beyond 63 bits")
             return value
-        text = field.split(b"\0", 1)[0].strip()
+        text = field.rstrip(b"\0 ")  # Nearly always all that is needed.
+        if not text.isdigit():
+            text = field.split(b"\0", 1)[0].strip()
         try:
             return int(text, 8) if text.isdigit() else self._empty(text, what)
         except ValueError:
