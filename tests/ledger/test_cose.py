@@ -1,6 +1,7 @@
 """COSE receipts: both signatures or nothing, one encoding, and no other tree, entry or ledger."""
 
 import hashlib
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -19,7 +20,7 @@ LEDGER = Ed25519PrivateKey.from_private_bytes(bytes([3] * 32))
 EPOCH = Ed25519PrivateKey.from_private_bytes(bytes([4] * 32))
 ORIGIN = origin_of(LEDGER.public_key().public_bytes_raw())
 LEDGER_SIGNER, EPOCH_SIGNER = NoteSigner(ORIGIN, LEDGER), NoteSigner(epoch_name(ORIGIN), EPOCH)
-KEYS = {"ledger_key": LEDGER_SIGNER.key, "epoch_keys": [EPOCH_SIGNER.key]}
+KEY, EPOCHS = LEDGER_SIGNER.key, [EPOCH_SIGNER.key]
 
 
 def path(index: int, size: int) -> list[bytes]:
@@ -34,7 +35,7 @@ def note(size: int, *, signers: tuple[Ed25519PrivateKey, ...] = (LEDGER, EPOCH))
 
 
 def receipt(index: int = 3, size: int = 7) -> bytes:
-    return build_receipt(note(size), index, path(index, size), **KEYS)  # type: ignore[arg-type]
+    return build_receipt(note(size), index, path(index, size), ledger_key=KEY, epoch_keys=EPOCHS)
 
 
 @pytest.mark.parametrize("size", [2, 3, 7, 8, 20])
@@ -42,12 +43,12 @@ def test_every_entry_has_a_receipt_that_holds_for_it_alone(size: int) -> None:
     """Somebody's certificate would pass for recorded by another's receipt."""
     for index in range(size):
         read = parse_receipt(receipt(index, size))
-        assert verify_receipt(read, LEAVES[index], **KEYS) == (  # type: ignore[arg-type]
+        assert verify_receipt(read, LEAVES[index], ledger_key=KEY, epoch_keys=EPOCHS) == (
             Checkpoint(ORIGIN, size, root(size)),
             EPOCH_SIGNER.key,
         )
         with pytest.raises(ProofError):
-            verify_receipt(read, LEAVES[(index + 1) % size], **KEYS)  # type: ignore[arg-type]
+            verify_receipt(read, LEAVES[(index + 1) % size], ledger_key=KEY, epoch_keys=EPOCHS)
 
 
 def test_the_lines_do_not_disturb_the_note() -> None:
@@ -55,22 +56,28 @@ def test_the_lines_do_not_disturb_the_note() -> None:
     assert open_note(note(7), [LEDGER_SIGNER.key, EPOCH_SIGNER.key])[1] == [LEDGER_SIGNER.key, EPOCH_SIGNER.key]
 
 
+def opened(raw: bytes) -> tuple[Any, Any, Any, Any]:
+    """The four parts of a receipt."""
+    tagged = cbor.decode(raw)
+    assert isinstance(tagged, cbor.Tagged)
+    parts: Any = tagged[1]
+    return parts[0], parts[1], parts[2], parts[3]
+
+
 def test_the_ledger_key_alone_is_not_enough() -> None:
     """A stolen seed could make receipts for what no Coordinator recorded."""
     with pytest.raises(ProofError, match="no COSE signatures"):
-        build_receipt(note(7, signers=(LEDGER,)), 3, path(3, 7), **KEYS)  # type: ignore[arg-type]
-    outer = cbor.decode(receipt())
-    assert isinstance(outer, cbor.Tagged)
-    protected, unprotected, payload, signature = outer[1]  # type: ignore[misc]
-    del unprotected[394]  # type: ignore[attr-defined, arg-type]
-    alone = cbor.encode(cbor.Tagged((18, (protected, unprotected, payload, signature))))  # type: ignore[arg-type]
+        build_receipt(note(7, signers=(LEDGER,)), 3, path(3, 7), ledger_key=KEY, epoch_keys=EPOCHS)
+    protected, unprotected, payload, signature = opened(receipt())
+    del unprotected[394]
+    alone = cbor.encode(cbor.Tagged((18, (protected, unprotected, payload, signature))))
     with pytest.raises(ProofError, match="lacks the epoch"):
-        verify_receipt(parse_receipt(alone), LEAVES[3], **KEYS)  # type: ignore[arg-type]
+        verify_receipt(parse_receipt(alone), LEAVES[3], ledger_key=KEY, epoch_keys=EPOCHS)
     with pytest.raises(ProofError, match="no epoch that was judged"):
-        verify_receipt(parse_receipt(receipt()), LEAVES[3], ledger_key=LEDGER_SIGNER.key, epoch_keys=[])
-    stand_in = ed25519_key(epoch_name(ORIGIN), LEDGER_SIGNER.key.public)
+        verify_receipt(parse_receipt(receipt()), LEAVES[3], ledger_key=KEY, epoch_keys=[])
+    stand_in = ed25519_key(epoch_name(ORIGIN), KEY.public)
     with pytest.raises(ProofError, match="no epoch that was judged"):
-        verify_receipt(parse_receipt(receipt()), LEAVES[3], ledger_key=LEDGER_SIGNER.key, epoch_keys=[stand_in])
+        verify_receipt(parse_receipt(receipt()), LEAVES[3], ledger_key=KEY, epoch_keys=[stand_in])
 
 
 def test_another_ledgers_receipt_is_refused() -> None:
@@ -82,27 +89,26 @@ def test_another_ledgers_receipt_is_refused() -> None:
 def test_a_tree_of_one_entry_has_no_receipt() -> None:
     """RFC 9942 has no encoding for an empty path."""
     with pytest.raises(ProofError, match="one entry"):
-        build_receipt(note(1), 0, [], **KEYS)  # type: ignore[arg-type]
+        build_receipt(note(1), 0, [], ledger_key=KEY, epoch_keys=EPOCHS)
 
 
 def test_a_reader_of_the_rfc_alone_verifies_the_outer_receipt() -> None:
     """Written from RFC 9052 and 9942 by hand: Sig_structure, recomputed root, EdDSA."""
     raw = receipt(3, 7)
     assert raw[0] == 0xD2  # tag 18
-    tagged = cbor.decode(raw)
-    assert isinstance(tagged, cbor.Tagged)
-    protected, unprotected, payload, signature = tagged[1]  # type: ignore[misc]
+    protected, unprotected, payload, signature = opened(raw)
     assert payload is None
-    size, index, hashes = cbor.decode(unprotected[396][-1][0])  # type: ignore[index, call-overload, arg-type, misc]
-    node, fn, sn = LEAVES[3], index, size - 1  # type: ignore[operator]
-    for sibling in hashes:  # type: ignore[union-attr]
-        pair = sibling + node if fn & 1 or fn == sn else node + sibling  # type: ignore[operator]
-        node = hashlib.sha256(b"\x01" + pair).digest()
-        while (fn & 1 or fn == sn) and not fn & 1 and fn:  # type: ignore[operator]
-            fn, sn = fn >> 1, sn >> 1  # type: ignore[operator]
-        fn, sn = fn >> 1, sn >> 1  # type: ignore[operator]
-    structure = b"\x84\x6aSignature1\x58" + bytes([len(protected)]) + protected + b"\x40\x58\x20" + node  # type: ignore[arg-type, operator]
-    Ed25519PublicKey.from_public_bytes(LEDGER_SIGNER.key.public).verify(signature, structure)  # type: ignore[arg-type]
+    proof: Any = cbor.decode(unprotected[396][-1][0])
+    size, index, hashes = proof
+    node, fn, sn = LEAVES[3], index, size - 1
+    for sibling in hashes:
+        right = fn & 1 or fn == sn
+        node = hashlib.sha256(b"\x01" + (sibling + node if right else node + sibling)).digest()
+        while right and not fn & 1 and fn:
+            fn, sn = fn >> 1, sn >> 1
+        fn, sn = fn >> 1, sn >> 1
+    structure = b"\x84\x6aSignature1\x58" + bytes([len(protected)]) + protected + b"\x40\x58\x20" + node
+    Ed25519PublicKey.from_public_bytes(KEY.public).verify(signature, structure)
 
 
 @given(st.integers(0, 2000), st.integers(1, 255))
@@ -110,7 +116,7 @@ def test_any_changed_byte_spoils_a_receipt(at: int, change: int) -> None:
     raw = bytearray(receipt())
     raw[at % len(raw)] ^= change
     with pytest.raises(ProofError):
-        verify_receipt(parse_receipt(bytes(raw)), LEAVES[3], **KEYS)  # type: ignore[arg-type]
+        verify_receipt(parse_receipt(bytes(raw)), LEAVES[3], ledger_key=KEY, epoch_keys=EPOCHS)
 
 
 @given(st.binary(max_size=100))
