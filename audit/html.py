@@ -45,6 +45,7 @@ def render(audit: Audit, facts: Facts, source: Source) -> str:
             f"<p>{size} entries, last at {esc(when(history.state.time_ms))} UTC. Read from {mono(facts.source)} on "
             f"{esc(facts.made.strftime('%Y-%m-%d %H:%M'))} UTC.</p></header>"
         ),
+        _forks(audit),
         _section("What was derived again", _classes(audit) + _findings(audit, facts)),
         _section("Life of the ledger", timeline(history) + _LEGEND),
         _section("Who could have had the seed", _seed(audit)),
@@ -65,6 +66,17 @@ def render(audit: Audit, facts: Facts, source: Source) -> str:
 
 def _section(title: str, content: str) -> str:
     return f"<section><h2>{esc(title)}</h2>{content}</section>"
+
+
+def _forks(audit: Audit) -> str:
+    """Loud, since everything else about such a ledger can be in order."""
+    return "".join(
+        '<section class="loud"><h2>History was given up</h2>'
+        f"<p>At entry {fork.seq}, {esc(when(fork.time_ms))} UTC, this ledger went on although it does not extend "
+        f"one of {esc(', '.join(str(size) for size, _ in fork.event.heads))} entries that was known. "
+        "What stood there is lost or hidden.</p></section>"
+        for fork in audit.history.state.forks
+    )
 
 
 def _then(audit: Audit) -> str:
@@ -137,7 +149,7 @@ def _seed(audit: Audit) -> str:
                 brief(epoch.key),
                 brief(epoch.event.policy),
                 esc(epoch.event.evidence[0] if entry is None else entry.product),
-                f"{epoch.seq} to {'now' if epoch.closed_at is None else epoch.closed_at}",
+                f"{epoch.seq} to {'now' if epoch.closed_at is None else epoch.closed_at - 1}",
                 esc(when(epoch.time_ms)),
                 f'<span class="{"hit" if accepted is False else "fine"}">{verdict}</span>',
             )

@@ -42,10 +42,10 @@ def _first(manifest: Manifest) -> list[tuple[str, str]]:
     return [
         *(("added", f"policy {brief(digest)} {_policy(policy)}") for digest, policy in manifest.policies.items()),
         *(("added", f"accepts {_values(values)}") for values in manifest.reference_values),
-        ("same", f"{len(manifest.workload_owner_key_digests)} owner keys may replace it")
+        ("same", f"owner keys that may replace it: {len(manifest.workload_owner_key_digests)}")
         if manifest.workload_owner_key_digests
         else ("removed", "names no owner key: it can never be replaced"),
-        ("same", f"{len(manifest.seedshare_owner_pub_keys)} seed share owners, who never change"),
+        ("same", f"seed share owners, who never change: {len(manifest.seedshare_owner_pub_keys)}"),
     ]
 
 

@@ -25,6 +25,7 @@ code.brief,.t{white-space:nowrap}
 pre{background:var(--back);border:1px solid var(--line);border-radius:8px;
 padding:10px 12px;overflow:auto;max-height:420px}
 .origin{color:var(--soft)}
+section.loud{border:2px solid var(--bad);background:var(--badback)}
 .soft,.none{color:var(--soft);font-weight:400}
 .verdicts{display:grid;grid-template-columns:repeat(auto-fit,minmax(300px,1fr));gap:12px;margin:16px 0}
 .verdict{border-radius:10px;padding:13px 16px;border-left:5px solid}

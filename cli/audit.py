@@ -218,6 +218,14 @@ def document(result: Audit, knowledge: Knowledge, differs: Sequence[str], *, ok:
             }
             for item in history.moved_secrets
         ],
+        "forks": [
+            {
+                "seq": fork.seq,
+                "time_ms": fork.time_ms,
+                "heads": [{"size": size, "root": root.hex()} for size, root in fork.event.heads],
+            }
+            for fork in history.state.forks
+        ],
         "seed": {
             "coordinators": [
                 {"epoch": epoch.key.hex(), "policy": epoch.event.policy.hex(), "opened": epoch.seq}
@@ -274,6 +282,11 @@ def _tell_verdicts(output: Output, result: Audit, knowledge: Knowledge) -> None:
 
 def _tell_lists(output: Output, result: Audit) -> None:
     history, report = result.history, result.report
+    for fork in history.state.forks:
+        output.banner(
+            f"HISTORY WAS GIVEN UP at entry {fork.seq}, {time_text(fork.time_ms)}: this ledger went on although it "
+            f"does not extend one of {fork.event.heads[-1][0]} entries. What stood there is lost or hidden: ask why."
+        )
     ran = {epoch.event.policy: epoch for epoch in history.state.epochs}
     for digest in () if report is None else report.coordinator_policies:
         ran_as = "ran" if digest in ran else "never ran"

@@ -109,6 +109,8 @@ def test_going_on_without_lost_history_is_loud_and_stands_in_the_ledger(rolled: 
                 in world.ok("verify", *more, "-c", live.address, "-m", "manifest.json", SIMULATED).output
             )
         live.issue()
+        world.ok("audit", "verify/ledger", "-m", "manifest.json", SIMULATED, "--html", "audit.html")
+        assert "History was given up" in (world.root / "audit.html").read_text()
     (fork,) = open_ledger(rolled.yesterday).state.forks
     assert [size for size, _ in fork.event.heads] == [7]
     shown = world.ok("ledger", "show", "verify/ledger").output
