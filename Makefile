@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo need test check bench faults fuzz plots lint types requirements clean setup
+.PHONY: demo need test check bench lint types faults mutation fuzz plots requirements clean setup
 
 setup: $(VENV)/.ready
 
@@ -40,6 +40,10 @@ faults: setup
 	@command -v strace >/dev/null || { echo "strace is missing: install the package strace"; exit 1; }
 	CONTRAST_EXHAUSTIVE=1 $(BIN)/python -m pytest -q tests/ledger/test_faults.py tests/ledger/test_power_loss.py tests/ledger/test_attacks.py
 
+# Every bit of reports, certificates, lists and quotes changed in turn: a quarter of an hour.
+mutation: setup
+	CONTRAST_EXHAUSTIVE=1 $(BIN)/python -m pytest -q tests/attestation/test_mutations.py
+
 FUZZ_VENV := build/fuzz-venv
 FUZZ_SECONDS ?= 60
 
@@ -64,7 +68,7 @@ bench: setup
 
 # Needs the program uv; pins every requirement with hashes and names no index.
 requirements:
-	for f in initializer coordinator cli dev fuzz; do \
+	for f in initializer coordinator cli dev fuzz peers; do \
 	  uv pip compile -q --generate-hashes --universal --python-version 3.11 --no-emit-index-url requirements/$$f.in \
 	    -o requirements/$$f.txt --custom-compile-command "make requirements"; done
 
