@@ -67,11 +67,12 @@ def rows(events: int = EVENTS, manifests: int = MANIFESTS) -> dict[str, dict[str
     values, limits, seen = [], [], {"bytes": 0, "requests": 0}
     with _served(folder / _FILES) as address:
         for _ in range(ROUNDS):
-            before = _limit(manifests)
-            began = time.perf_counter()
-            seen = asyncio.run(_verify(address, facts))
-            values.append(time.perf_counter() - began)
-            limits += [before, _limit(manifests)]
+            with tempfile.TemporaryDirectory(prefix="verify-bench-") as fresh:
+                before = _limit(manifests)
+                began = time.perf_counter()
+                seen = asyncio.run(_verify(address, facts, Path(fresh)))
+                values.append(time.perf_counter() - began)
+                limits += [before, _limit(manifests)]
     value, limit = statistics.median(values), statistics.median(limits)
     return {
         "verify.1m": {
@@ -87,35 +88,33 @@ def rows(events: int = EVENTS, manifests: int = MANIFESTS) -> dict[str, dict[str
     }
 
 
-async def _verify(address: str, facts: dict[str, Any]) -> dict[str, int]:
+async def _verify(address: str, facts: dict[str, Any], folder: Path) -> dict[str, int]:
     """What the command does between the attested statement and the files that it writes."""
     seen = {"bytes": 0, "requests": 0}
     head, checkpoint = Link(facts["head_seq"], bytes.fromhex(facts["head_hash"])), facts["checkpoint"].encode()
-    with tempfile.TemporaryDirectory(prefix="verify-bench-") as name:
-        folder = Path(name)
-        async with FileClient(address) as client:
+    async with FileClient(address) as client:
 
-            async def get(path: str) -> bytes:
-                raw = await client.get(path)
-                seen["bytes"] += len(raw)
-                seen["requests"] += 1
-                return raw
+        async def get(path: str) -> bytes:
+            raw = await client.get(path)
+            seen["bytes"] += len(raw)
+            seen["requests"] += 1
+            return raw
 
-            source = await fetch_control(get, checkpoint, head, remembered=facts["old_size"], hints=facts["manifests"])
-        source.write(folder)
-        report = judge_control(source, head)
-        offered = head_of_report(report)
-        remembered = Head(
-            origin=offered.origin,
-            ledger_key=offered.ledger_key,
-            size=facts["old_size"],
-            root=bytes.fromhex(facts["old_root"]),
-            checkpoint=b"",
-        )
-        nodes = TileNodes(offered.size, lambda tile: source.tile(int(tile.level), tile.index, tile.width))
-        demand_proof(remembered, offered, nodes, address=address)
-        if not report.ok or len(report.manifests) != len(facts["manifests"]):
-            raise RuntimeError("the ledger of the benchmark does not pass")
+        source = await fetch_control(get, checkpoint, head, remembered=facts["old_size"], hints=facts["manifests"])
+    source.write(folder)
+    report = judge_control(source, head)
+    offered = head_of_report(report)
+    remembered = Head(
+        origin=offered.origin,
+        ledger_key=offered.ledger_key,
+        size=facts["old_size"],
+        root=bytes.fromhex(facts["old_root"]),
+        checkpoint=b"",
+    )
+    nodes = TileNodes(offered.size, lambda tile: source.tile(int(tile.level), tile.index, tile.width))
+    demand_proof(remembered, offered, nodes, address=address)
+    if not report.ok or len(report.manifests) != len(facts["manifests"]):
+        raise RuntimeError("the ledger of the benchmark does not pass")
     return seen
 
 

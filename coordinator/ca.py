@@ -4,6 +4,7 @@ import ipaddress
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Final
 
 from cryptography import x509
@@ -231,9 +232,7 @@ def load(der: bytes, what: str) -> x509.Certificate:
     come from anybody, and an extension or key that cannot be read is no crash.
     """
     try:
-        certificate = x509.load_der_x509_certificate(der)
-        _ = (certificate.subject, certificate.issuer, certificate.extensions, certificate.public_key())
-        _ = (certificate.not_valid_before_utc, certificate.not_valid_after_utc, certificate.signature_hash_algorithm)
+        certificate = _read(der)
         serial = certificate.serial_number
     except (
         ValueError,
@@ -247,6 +246,14 @@ def load(der: bytes, what: str) -> x509.Certificate:
         raise CertificateError(f"the {what} is no certificate that can be read: {error}") from None
     if serial <= 0:
         raise CertificateError(f"the {what} has the serial number {serial}, a positive one is wanted")
+    return certificate
+
+
+@lru_cache(maxsize=16)  # A root is asked for at each manifest of a history; certificates never change.
+def _read(der: bytes) -> x509.Certificate:
+    certificate = x509.load_der_x509_certificate(der)
+    _ = (certificate.subject, certificate.issuer, certificate.extensions, certificate.public_key())
+    _ = (certificate.not_valid_before_utc, certificate.not_valid_after_utc, certificate.signature_hash_algorithm)
     return certificate
 
 
