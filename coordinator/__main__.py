@@ -28,7 +28,8 @@ from coordinator.rules import moment
 from coordinator.server import Server
 from coordinator.service import Service, World
 from coordinator.settings import Settings, SettingsError, read_settings
-from coordinator.witnessing import Witnessing, read_witness_policy
+from coordinator.witness_policy import read_witness_policy
+from coordinator.witnessing import Witnessing
 from ledger.errors import LedgerError
 from ledger.isolated import IsolatedStore
 from ledger.lmdb_store import LmdbStore

@@ -21,12 +21,12 @@ from coordinator.commands import KeepNote
 from coordinator.errors import CoordinatorError, WitnessesUnavailableError
 from coordinator.kernel import Kernel
 from coordinator.keys import Seed
-from coordinator.settings import Settings, SettingsError
+from coordinator.witness_policy import askable
 from ledger.checkpoint import Checkpoint, epoch_name, parse_checkpoint, read_checkpoint
 from ledger.cose import cose_line
 from ledger.errors import LedgerError, NoteError
 from ledger.note import MLDSASigner, cosignature_time, note_text, open_note, split_note, with_lines
-from ledger.policyfile import MAX_POLICY_BYTES, Policy, PolicyError, Witness, parse_policy
+from ledger.policyfile import Policy, Witness
 from ledger.witness import SIZE, write_request
 from wire.problem import UnreachableError
 from wire.witnesses import WitnessAnswer
@@ -101,7 +101,7 @@ class Witnesses:
     def __init__(self, kernel: Kernel, how: Witnessing) -> None:
         self._kernel = kernel
         self._how = how
-        self._asked = () if how.policy is None or how.client is None else _askable(how.policy)
+        self._asked = () if how.policy is None or how.client is None else askable(how.policy)
         self._sizes: dict[str, int] = {}
         self._wake = asyncio.Event()
         self._news = asyncio.Event()  # set, and replaced, when a round ends
@@ -342,33 +342,6 @@ class Witnesses:
             await self._kernel.submit(KeepNote())
         except (LedgerError, CoordinatorError) as error:
             log.warning("cosignatures_not_stored", why=str(error))
-
-
-def read_witness_policy(settings: Settings) -> Policy | None:
-    """The policy that *settings* name, if they name one.
-
-    Raises:
-        SettingsError: It cannot be read, or *strict* waits for a quorum that it does not have or cannot ask.
-    """
-    path = settings.witness_policy
-    if path is None:
-        return None
-    try:
-        with path.open("rb") as file:
-            policy = parse_policy(file.read(MAX_POLICY_BYTES + 1))
-    except OSError as error:
-        raise SettingsError(f"the witness policy {path} cannot be read ({error.strerror})") from None
-    except PolicyError as error:
-        raise SettingsError(f"{path}: {error}") from None
-    if settings.strict and policy.quorum is None:
-        raise SettingsError(f"--strict waits for a quorum, and {path} says `quorum none`")
-    if not policy.satisfied_by([witness.name for witness in _askable(policy)]):
-        raise SettingsError(f"{path}: the witnesses that have a URL are no quorum; give the others theirs")
-    return policy
-
-
-def _askable(policy: Policy) -> tuple[Witness, ...]:
-    return tuple(witness for witness in policy.witnesses if witness.url)
 
 
 def _conflict(answer: WitnessAnswer) -> int | None:

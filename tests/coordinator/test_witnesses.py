@@ -14,7 +14,8 @@ from aiohttp import web
 
 from coordinator.opening import open_ledger
 from coordinator.settings import Settings, SettingsError
-from coordinator.witnessing import Witnessing, read_witness_policy
+from coordinator.witness_policy import read_witness_policy
+from coordinator.witnessing import Witnessing
 from ledger.checkpoint import epoch_name, read_checkpoint
 from ledger.cose import build_receipt, parse_receipt, verify_receipt
 from ledger.entry import parse_entry
