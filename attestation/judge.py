@@ -86,4 +86,4 @@ def _none_fits(kind: Kind, lacking: str) -> Verdict:
 
 
 def _refused(kind: Kind, number: int, seen: str, wanted: str) -> Verdict:
-    return refusal(kind, {number: Check(number, CHECK_NAMES[number - 1], Outcome.FAILED, seen, wanted)}, None)
+    return refusal(kind, [Check(number, CHECK_NAMES[number - 1], Outcome.FAILED, seen, wanted)], None)

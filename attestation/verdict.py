@@ -218,15 +218,16 @@ class TdxClaims:
         return _dump(self.as_dict())
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Verdict:
-    """What was decided about one piece of evidence, and by which rules.
+    """What was decided about one piece of evidence, and by which rules. Equal verdicts say the same, word for word.
 
     Attributes:
         kind: of the evidence.
         rules: version of the rules that were applied.
         accepted: no check failed, and every check that must pass did.
-        checks: all 27, in order of their numbers.
+        outcomes: one byte per check, in order of the numbers, as the ledger stores them.
+        texts: what was seen and wanted, per check.
         claims: what the evidence says; None unless accepted, since what is not verified claims nothing.
         entry_index: index of the reference values that the checks are for; None when none fits the kind.
     """
@@ -234,14 +235,26 @@ class Verdict:
     kind: Kind
     rules: int
     accepted: bool
-    checks: tuple[Check, ...]
+    outcomes: bytes
+    texts: tuple[tuple[Text, Text], ...]
     claims: Claims | TdxClaims | None
     entry_index: int | None
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Verdict) and self.entry_index == other.entry_index and self.json() == other.json()
+
+    def __hash__(self) -> int:
+        return hash((self.kind, self.outcomes, self.entry_index))
+
     @property
-    def outcomes(self) -> bytes:
-        """One byte per check, in order of the numbers, as the ledger stores them."""
-        return bytes([check.outcome for check in self.checks])
+    def checks(self) -> tuple[Check, ...]:
+        """All 27, in order of their numbers; made when they are read, since the hot path reads none."""
+        return tuple(
+            Check(number, name, Outcome(outcome), seen, wanted)
+            for number, (name, outcome, (seen, wanted)) in enumerate(
+                zip(CHECK_NAMES, self.outcomes, self.texts, strict=True), start=1
+            )
+        )
 
     @property
     def first_failure(self) -> Check | None:

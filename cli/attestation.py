@@ -1,6 +1,7 @@
 """`contrast attestation`: what is in a report, quote or certificate, and does it satisfy these reference values?"""
 
 from collections.abc import Container, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -12,7 +13,7 @@ from attestation.explain import Explanation, explain
 from attestation.gather import gather
 from attestation.judge import judge
 from attestation.reference import ReferenceValues, SnpReferenceValues
-from attestation.verdict import Check, Outcome, Verdict
+from attestation.verdict import Outcome, Verdict
 from cli.errors import RefusedError, UsageFaultError
 from cli.options import PATHS, DigestType
 from cli.output import Output, clean
@@ -188,13 +189,11 @@ def judge_offline(
         )
         if not given
     }
-    checks = tuple(
-        Check(check.number, check.name, Outcome.NOT_APPLICABLE, check.seen, f"not compared: {missing[check.number]}")
-        if check.number in missing
-        else check
-        for check in verdict.checks
-    )
-    return Verdict(verdict.kind, verdict.rules, verdict.accepted, checks, verdict.claims, verdict.entry_index)
+    outcomes, texts = bytearray(verdict.outcomes), list(verdict.texts)
+    for number, option in missing.items():
+        outcomes[number - 1] = Outcome.NOT_APPLICABLE
+        texts[number - 1] = (texts[number - 1][0], f"not compared: {option}")
+    return replace(verdict, outcomes=bytes(outcomes), texts=tuple(texts))
 
 
 def _evidence(report: Path, endorsements: Sequence[Path], *, simulated: bool) -> tuple[Evidence, Recorded | None]:

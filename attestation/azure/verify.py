@@ -72,7 +72,7 @@ def verify(
         parts = _read(evidence)
     except (HclError, TpmError, CodecError) as error:
         check = Check(1, CHECK_NAMES[0], Outcome.FAILED, str(error), "a paravisor's blob, a TPM's quote and its PCRs")
-        return refusal(evidence.kind, {1: check}, entries[0][0])
+        return refusal(evidence.kind, [check], entries[0][0])
     verdicts = []
     for index, values in entries:
         verdict = _try_entry(evidence, parts, index, values, expected, cache=cache, thorough=thorough)
@@ -123,18 +123,16 @@ def _try_entry(
     inner = snp_verify.verify(report, [(index, values.snp)], own, cache=cache, thorough=thorough)
     findings = Findings()
     for check in inner.checks[:26]:
-        if check.outcome is Outcome.NOT_APPLICABLE:
-            findings.skip(check.number, check.seen, check.wanted)
-        else:
-            findings.decide(check.number, check.outcome is Outcome.PASSED, check.seen, check.wanted)
+        findings.note(check)
     if inner.checks[24].outcome is Outcome.PASSED:
         _quote_checks(findings, parts, values, expected)
-    accepted, checks = findings.conclude(_MANDATORY + ((10,) if values.snp.crl == "required" else ()))
+    accepted = findings.conclude(_MANDATORY + ((10,) if values.snp.crl == "required" else ()))
     accepted = accepted and inner.accepted
     claims = None
     if accepted and isinstance(inner.claims, Claims):
         claims = inner.claims.of_azure(parts.policy)
-    return Verdict(evidence.kind, RULES_VERSION, accepted, checks, claims, index)
+    outcomes, texts = bytes(findings.outcomes), tuple(findings.texts)
+    return Verdict(evidence.kind, RULES_VERSION, accepted, outcomes, texts, claims, index)
 
 
 def _quote_checks(findings: Findings, parts: _Parts, values: AzureReferenceValues, expected: Expected) -> None:
@@ -154,7 +152,7 @@ def _quote_checks(findings: Findings, parts: _Parts, values: AzureReferenceValue
     )
     # (24) A PCR only grows: extended once with this policy, it holds no other.
     is_measured = parts.pcrs.get(POLICY_PCR) == extended(parts.policy)
-    findings.found.pop(24, None)
+    findings.forget(24)
     findings.decide(
         24,
         is_measured and parts.policy in expected.host_data,

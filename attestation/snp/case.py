@@ -4,13 +4,10 @@ from collections.abc import Container
 from dataclasses import dataclass
 from datetime import datetime
 
+from attestation.findings import Findings
 from attestation.reference import SnpReferenceValues
 from attestation.snp.products import Tcb, parse_tcb
 from attestation.snp.report import Report
-from attestation.verdict import CHECK_NAMES, Check, Outcome, Text
-
-# Bound once: looking a member up in its enumeration costs more than the check around it.
-_PASSED, _FAILED, _NOT_APPLICABLE = Outcome.PASSED, Outcome.FAILED, Outcome.NOT_APPLICABLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +35,13 @@ class Tcbs:
     launch: Tcb
 
 
-class Case:
-    """One report against one entry, and the outcome of each check under its number: the one thing here that changes."""
+class Case(Findings):
+    """One report against one entry, and what the checks found: the one thing here that changes."""
 
-    __slots__ = ("expected", "failures", "found", "product", "report", "tcbs", "values")
+    __slots__ = ("expected", "product", "report", "tcbs", "values")
 
     def __init__(self, report: Report, values: SnpReferenceValues, expected: Expected) -> None:
+        super().__init__()
         product = values.product
         self.report = report
         self.values = values
@@ -55,18 +53,3 @@ class Case:
             parse_tcb(report.committed_tcb, product),
             parse_tcb(report.launch_tcb, product),
         )
-        self.found: dict[int, Check] = {}
-        self.failures = 0
-
-    def decide(self, number: int, passed: bool, seen: Text, wanted: Text) -> None:
-        """Note that check *number* passed or failed; a failure noted before stands."""
-        before = self.found.get(number)
-        if before is not None and (passed or before.outcome is _FAILED):
-            return
-        if not passed:
-            self.failures += 1
-        self.found[number] = Check(number, CHECK_NAMES[number - 1], _PASSED if passed else _FAILED, seen, wanted)
-
-    def skip(self, number: int, seen: Text, wanted: Text) -> None:
-        """Note that check *number* does not apply, or was not asked for."""
-        self.found[number] = Check(number, CHECK_NAMES[number - 1], _NOT_APPLICABLE, seen, wanted)

@@ -24,14 +24,12 @@ _KEY_NAMES: Final = {SIGNING_KEY_VCEK: "VCEK", SIGNING_KEY_VLEK: "VLEK", 7: "non
 _ZERO_DIGEST: Final = bytes(48)
 
 
-def unreadable(error: ReportError) -> dict[int, Check]:
-    """(1, 2) The outcomes for bytes that are no report."""
+def unreadable(error: ReportError) -> list[Check]:
+    """(1, 2) What is found in bytes that are no report."""
     wanted = {1: f"{REPORT_SIZE} bytes", 2: f"version {VERSIONS.start} to {VERSIONS.stop - 1}"}
-    found = {1: Check(1, CHECK_NAMES[0], Outcome.PASSED, wanted[1], wanted[1])} if error.check == 2 else {}
-    found[error.check] = Check(
-        error.check, CHECK_NAMES[error.check - 1], Outcome.FAILED, str(error), wanted[error.check]
-    )
-    return found
+    number = error.check
+    found = [Check(1, CHECK_NAMES[0], Outcome.PASSED, wanted[1], wanted[1])] if number == 2 else []
+    return [*found, Check(number, CHECK_NAMES[number - 1], Outcome.FAILED, str(error), wanted[number])]
 
 
 def field_checks(case: Case) -> None:

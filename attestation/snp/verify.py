@@ -22,7 +22,7 @@ from typing import Final
 from attestation.cache import ChainCache
 from attestation.errors import ReportError
 from attestation.evidence import Evidence
-from attestation.findings import COMPLETE, NOT_REACHED, refusal
+from attestation.findings import refusal
 from attestation.reference import SnpReferenceValues
 from attestation.snp.case import Case, Expected
 from attestation.snp.chain import Chain
@@ -95,21 +95,12 @@ def _try_entry(case: Case, endorsements: Endorsements, index: int, *, thorough: 
 
 
 def _conclude(evidence: Evidence, result: _Result, endorsements: Endorsements) -> Verdict:
-    case, found = result.case, result.case.found
-    # (27) Accepted means that everything mandatory was reached and passed, not only that nothing failed.
-    required = _MANDATORY_WITH_LIST if case.values.crl == "required" else _MANDATORY
-    checks = [found.get(number, other) for number, other in enumerate(NOT_REACHED, start=1)]
-    missing = [number for number in required if not checks[number - 1].outcome]
-    accepted = result.failures == 0 and not missing
-    case.decide(
-        27,
-        accepted,
-        f"{result.failures} failed" + (f", not decided: {', '.join(map(str, missing))}" if missing else ""),
-        COMPLETE,
-    )
-    checks[26] = found[27]
+    case = result.case
+    accepted = case.conclude(_MANDATORY_WITH_LIST if case.values.crl == "required" else _MANDATORY)
     claims = _claims(evidence, case, endorsements.chain()) if accepted else None
-    return Verdict(evidence.kind, RULES_VERSION, accepted, tuple(checks), claims, result.index)
+    return Verdict(
+        evidence.kind, RULES_VERSION, accepted, bytes(case.outcomes), tuple(case.texts), claims, result.index
+    )
 
 
 def _claims(evidence: Evidence, case: Case, chain: Chain) -> Claims:

@@ -70,7 +70,7 @@ def verify(
         quote = parse_quote(evidence.part("quote") or b"")
     except QuoteError as error:
         check = Check(error.check, CHECK_NAMES[error.check - 1], Outcome.FAILED, str(error), WANTED[error.check])
-        return refusal(evidence.kind, {error.check: check}, entries[0][0])
+        return refusal(evidence.kind, [check], entries[0][0])
     endorsed = Endorsed(quote, evidence.part("collateral"), cache)
     results = []
     for index, values in entries:
@@ -80,9 +80,11 @@ def verify(
         results.append(result)
     else:
         result = min(results, key=lambda result: result.rank)
-    accepted, checks = result.findings.conclude(_MANDATORY)
+    findings = result.findings
+    accepted = findings.conclude(_MANDATORY)
     claims = _claims(evidence, quote, endorsed, result) if accepted else None
-    return Verdict(evidence.kind, RULES_VERSION, accepted, checks, claims, result.index)
+    outcomes, texts = bytes(findings.outcomes), tuple(findings.texts)
+    return Verdict(evidence.kind, RULES_VERSION, accepted, outcomes, texts, claims, result.index)
 
 
 def _try_entry(
