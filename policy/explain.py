@@ -6,6 +6,8 @@ This is no second opinion that could allow anything: the Rego decides. Tests hol
 from collections.abc import Callable, Mapping
 
 from policy.explain_container import check_create, check_exec
+from policy.explain_layers import demands_layers
+from policy.layers import CONTAINER_ID
 from policy.model import SHARED
 from policy.reasons import MISSING, Findings, Reason, found, get, items, show, table
 
@@ -83,7 +85,8 @@ def _sandbox(findings: Findings, data: Data, state: Data, request: Data) -> None
     findings.equal("guest_hook_path", get(request, "guest_hook_path"), "", "hooks would run on every container")
     findings.empty("kernel_modules", get(request, "kernel_modules"), "the guest's kernel loads no modules")
     findings.equal("sandbox_pidns", get(request, "sandbox_pidns"), False, _NODE)
-    findings.matches("sandbox_id", get(request, "sandbox_id"), "^[a-z0-9][a-z0-9.-]{0,127}$", "an id", _NODE)
+    form = CONTAINER_ID if demands_layers(data) else "^[a-z0-9][a-z0-9.-]{0,127}$"
+    findings.matches("sandbox_id", get(request, "sandbox_id"), form, "an id", _NODE)
     name = get(request, "hostname")
     hostname, pattern = get(data, "pod", "hostname"), get(data, "pod", "name", "pattern")
     if name != hostname and not (hostname == "" and found(str(pattern), name)):

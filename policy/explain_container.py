@@ -1,6 +1,7 @@
 """The part of an explanation about containers: each expectation of the rules, and what produces it in the YAML."""
 
 from policy.explain_volumes import CRI, NODE, OCI, Data, VolumeChecks
+from policy.layers import CONTAINER_ID, root_path
 from policy.model import DEFAULT_SYSCTLS, MASKED, READONLY, SANDBOX_KEY
 from policy.reasons import MISSING, Findings, difference, found, get, items, same, show, table, texts
 from policy.text import escape
@@ -82,7 +83,8 @@ class _Create(VolumeChecks):
 
     def whole(self) -> None:
         equal, request = self.findings.equal, self.request
-        self.findings.matches("container_id", self.cid, "^[a-z0-9][a-z0-9.-]{0,127}$", "an id", NODE)
+        form = CONTAINER_ID if self.layered else "^[a-z0-9][a-z0-9.-]{0,127}$"
+        self.findings.matches("container_id", self.cid, form, "an id", NODE)
         equal("exec_id", get(request, "exec_id"), self.cid, NODE)
         equal("string_user", get(request, "string_user"), None, NODE)
         self.findings.empty("shared_mounts", get(request, "shared_mounts"), NODE)
@@ -100,7 +102,7 @@ class _Create(VolumeChecks):
             equal(f"OCI.{name}", get(self.oci, name), None, NODE)
         hostname = self.state.get("pod:hostname", MISSING) if self.sandbox else ""
         equal("OCI.Hostname", get(self.oci, "Hostname"), hostname, "spec.hostname, else metadata.name")
-        root = f"/run/kata-containers/{self.cid}/rootfs"
+        root = root_path(str(self.cid)) if self.layered else f"/run/kata-containers/{self.cid}/rootfs"
         equal("OCI.Root.Path", get(self.oci, "Root", "Path"), root, NODE)
         readonly = get(self.oci, "Root", "Readonly")
         equal("OCI.Root.Readonly", readonly, self.want.get("readonly"), "securityContext.readOnlyRootFilesystem")

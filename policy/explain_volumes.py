@@ -2,8 +2,9 @@
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from policy.explain_layers import LayerChecks, demands_layers, layers_of
 from policy.model import SANDBOX_KEY
 from policy.reasons import MISSING, Findings, found, get, items, same, show, table, texts
 
@@ -25,6 +26,7 @@ class VolumeChecks:
         self.oci = table(get(request, "OCI"))
         self.cid = get(request, "container_id")
         self.pod = self.pod_facts()
+        self.layered = demands_layers(data)
 
     def pod_facts(self) -> dict[str, object]:
         """What the pod is pinned to: for the sandbox by this request, else by the state."""
@@ -130,15 +132,11 @@ class VolumeChecks:
     def storages(self) -> None:
         """One image, and what the volumes need."""
         storages = items(get(self.request, "storages"))
-        pulls = [storage for storage in storages if get(storage, "driver") == "image_guest_pull"]
-        if len(pulls) != 1:
-            self.findings.add("storages", len(pulls), "exactly one image, pulled in the guest", "image")
-        for storage in pulls:
-            self.pull(storage)
+        images = self.layers(storages) if self.layered else self.pulls(storages)
         memory, disks = items(self.want.get("memory")), table(self.want.get("disks"))
-        if len(storages) != 1 + len(memory) + len(disks):
+        if len(storages) != images + len(memory) + len(disks):
             self.findings.add(
-                "storages", len(storages), f"{1 + len(memory) + len(disks)} storages", "image and emptyDirs"
+                "storages", len(storages), f"{images + len(memory) + len(disks)} storages", "image and emptyDirs"
             )
         for wanted in memory:
             full = {
@@ -159,6 +157,23 @@ class VolumeChecks:
         }
         if len(sources) != len(disks):
             self.findings.add("OCI.Mounts", sorted(sources), "a disk of its own for each emptyDir", "emptyDir")
+
+    def layers(self, storages: Sequence[object]) -> int:
+        """The storages of an image that the node hands over as layers; how many there should be."""
+        image = self.want.get("image")
+        source = "setting --pause-image" if self.sandbox else f"image of {self.name}"
+        root = get(self.oci, "Root", "Path")
+        layers = layers_of(self.data, image)
+        return LayerChecks(findings=self.findings, layers=layers, root=root, source=source).check(storages)
+
+    def pulls(self, storages: Sequence[object]) -> int:
+        """The one storage of an image that the guest pulls."""
+        pulls = [storage for storage in storages if get(storage, "driver") == "image_guest_pull"]
+        if len(pulls) != 1:
+            self.findings.add("storages", len(pulls), "exactly one image, pulled in the guest", "image")
+        for storage in pulls:
+            self.pull(storage)
+        return 1
 
     def pull(self, storage: object) -> None:
         """The storage that the image is pulled into."""

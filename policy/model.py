@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from images.config import VerityLayer
 from images.reference import ImageReference
 from policy.text import Hole, Text
 
@@ -73,7 +74,11 @@ class After:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Container:
-    """One container. ``image`` is None for the sandbox, whose image lies in the guest."""
+    """One container.
+
+    ``image`` is None for the sandbox, which no YAML names. ``layers``, top first, are those of the image where the node
+    hands it over as layers, none where the guest pulls it.
+    """
 
     key: str
     kind: Kind
@@ -99,6 +104,7 @@ class Container:
     sysctls: Mapping[str, str] = field(default_factory=dict)
     exec: tuple[tuple[str, ...], ...] = ()
     pidns: bool = False
+    layers: tuple[VerityLayer, ...] = ()
 
     @property
     def disks(self) -> dict[str, str]:
@@ -117,6 +123,11 @@ class Pod:
     logs: bool
     annotations: Mapping[str, str]
     containers: tuple[Container, ...]
+
+    @property
+    def layered(self) -> bool:
+        """Whether the node hands images over as layers; else the guest pulls them."""
+        return any(container.layers for container in self.containers)
 
     def container(self, key: str) -> Container:
         """The container called *key*."""

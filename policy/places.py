@@ -31,7 +31,7 @@ _FIELDS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
     (r"^sandbox_pidns$", ("p:shareProcessNamespace",)),
     (r"Sysctl", ("p:securityContext.sysctls",)),
     (r"^(hostname|OCI[.]Hostname)$", ("p:hostname",)),
-    (r"^storages \(image_guest_pull\)[.]source$|image-name$", ("c:image",)),
+    (r"^storages \(image_guest_pull\)[.]source$|^storages \((layers|overlay)\)|image-name$", ("c:image",)),
     (r"^devices$|^OCI[.]Linux[.]Devices$", ("c:volumeDevices",)),
     (r"^OCI[.]Mounts", ("c:volumeMounts",)),
     (r"^OCI[.]Linux[.](Masked|Readonly)Paths$", ("c:securityContext.privileged",)),
@@ -68,7 +68,7 @@ def place_of(reason: Reason, workload: Workload, key: str, request: Data) -> Pla
     candidates = next((paths for pattern, paths in _FIELDS if re.search(pattern, reason.field)), ())
     if _of_service(reason):
         candidates = ("p:enableServiceLinks",)
-    if not candidates or reason.source == _NODE:
+    if not candidates or reason.source == _NODE or reason.source.startswith("setting"):
         return None
     container = _container(workload, key)
     for candidate in candidates:

@@ -6,7 +6,7 @@ the images is refused, all of it at once, with the place and what to write inste
 
 from collections.abc import Mapping
 
-from images.config import ImageConfig
+from images.config import ImageConfig, VerityLayer
 from images.errors import ImageError
 from images.reference import ImageReference, parse_reference
 from k8s.problems import Path
@@ -86,6 +86,8 @@ class _Builder:
 
     def pod(self) -> Pod:
         self.check_names()
+        if self.settings.pause_layers == ():
+            self.reader.refuse((), "the pause image has no layers", "name another one with --pause-image")
         if self.reader.flag(self.spec, "enableServiceLinks", ()) is not False:
             self.reader.refuse(
                 ("enableServiceLinks",),
@@ -152,7 +154,7 @@ class _Builder:
             key=SANDBOX_KEY, kind=Kind.SANDBOX, after=After(flag="pod:", key="sandbox"), image=None,
             args=(Text.of("/pause"),), env=image_environment(_NO_IMAGE), cwd="/", uid=uid, gid=gid, groups=groups,
             capabilities=DEFAULT_CAPABILITIES, base="sandbox", mounts={}, no_new_privileges=True, readonly=True,
-            oom=_SANDBOX_OOM, apparmor=("",), sysctls=self.sysctls,
+            oom=_SANDBOX_OOM, apparmor=("",), sysctls=self.sysctls, layers=(self.settings.pause_layers or ())[::-1],
         )  # fmt: skip
 
     def container(self, path: Path, item: Table, kind: Kind, after: After) -> Container:
@@ -181,6 +183,7 @@ class _Builder:
             mounts=mounts, memory=memory, devices=self.volumes.devices(item, path),
             no_new_privileges=escalation is False, readonly=readonly, privileged=privileged, tty=tty, oom=self.oom,
             apparmor=identity.apparmor(reader, security, path), exec=self.commands(path, item), pidns=self.shared_pids,
+            layers=self.layers(path, image) if reference is not None else (),
         )  # fmt: skip
 
     def image(self, path: Path, item: Table) -> tuple[ImageReference | None, ImageConfig]:
@@ -195,6 +198,19 @@ class _Builder:
             self.reader.refuse((*path, "image"), f"the configuration of {text} was not found", "provide the image")
             return reference, _NO_IMAGE
         return reference, config
+
+    def layers(self, path: Path, image: ImageConfig) -> tuple[VerityLayer, ...]:
+        """The layers of the image, top first, where the node hands them over."""
+        if self.settings.pause_layers is None or image is _NO_IMAGE:
+            return ()
+        if not image.layers:
+            self.reader.refuse(
+                (*path, "image"),
+                "the root hashes of the image's layers are not known" if image.layers is None else "it has no layers",
+                "let `contrast generate --layers verity` compute them" if image.layers is None else "use another image",
+            )
+            return ()
+        return image.layers[::-1]
 
     def args(self, path: Path, item: Table, image: ImageConfig, usable: Mapping[str, Text]) -> tuple[Text, ...]:
         command, args = self.reader.texts(item, "command", path), self.reader.texts(item, "args", path)

@@ -10,6 +10,7 @@ from typing import cast
 from images.config import ImageConfig
 from k8s.resources import ResourceSet, Workload
 from policy.errors import PolicyTextError
+from policy.layers import layered
 from policy.model import (
     ALL_CAPABILITIES,
     DEFAULT_CAPABILITIES,
@@ -70,6 +71,8 @@ def render(pod: Pod) -> Policy:
         PolicyTextError: a value too long for the agent's parser.
     """
     rules = package_files.files("policy").joinpath("rules.rego").read_text("utf-8")
+    if pod.layered:
+        rules = layered(rules)
     data = json.dumps(_pod_data(pod), ensure_ascii=False, indent=1, sort_keys=True)
     text = f"{rules}{_MARK}{data}\n"
     for number, line in enumerate(text.split("\n"), 1):
@@ -106,6 +109,10 @@ def split_policy(text: str) -> tuple[str, str]:
 
 
 def _pod_data(pod: Pod) -> dict[str, object]:
+    layers = {
+        _image(container): [{"id": layer.name, "hash": layer.root_hash} for layer in container.layers]
+        for container in pod.containers
+    }
     return {
         "pod": {
             "name": {"pattern": pod.name},
@@ -127,6 +134,7 @@ def _pod_data(pod: Pod) -> dict[str, object]:
                 base: {place: mount.data() for place, mount in base_mounts(base).items()}
                 for base in {container.base for container in pod.containers}
             },
+            **({"layers": layers} if pod.layered else {}),
         },
     }
 
@@ -143,7 +151,7 @@ def _container_data(container: Container) -> dict[str, object]:
     return {
         "kind": container.kind.value,
         "after": {"flag": container.after.flag, "key": container.after.key, "passed": container.after.passed},
-        "image": "pause" if container.image is None else container.image.required_digest,
+        "image": _image(container),
         "args": [arg.data() for arg in container.args],
         "env": sorted(f"{name}={literal}" for name, (literal, _) in variables.items() if literal is not None),
         "env_patterns": {
@@ -170,6 +178,10 @@ def _container_data(container: Container) -> dict[str, object]:
         "exec": [list(command) for command in container.exec],
         "pidns": container.pidns,
     }
+
+
+def _image(container: Container) -> str:
+    return "pause" if container.image is None else container.image.required_digest
 
 
 def _capabilities_name(capabilities: tuple[str, ...]) -> str:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from policy.layers import layer_options, mount_point, overlay_options, root_path
 from policy.model import MASKED, READONLY, SANDBOX_KEY, Container, Kind, Mount, Pod, base_mounts
 from policy.text import Hole
 
@@ -106,7 +107,7 @@ class Shim:
         container = self.pod.container(key)
         cid = self.container_id(key, attempt)
         annotations = self._annotations(container, cid)
-        root = f"/run/kata-containers/{cid}/rootfs"
+        root = root_path(cid) if container.layers else f"/run/kata-containers/{cid}/rootfs"
         mounts = {**base_mounts(container.base), **container.mounts}
         # containerd's order: its own first, then what was asked for, parents before children.
         order = sorted(mounts, key=lambda place: (place in container.mounts, place.count("/")))
@@ -267,11 +268,7 @@ class Shim:
         return {"destination": place, "source": source, "type_": mount.type, "options": list(mount.options)}
 
     def _storages(self, container: Container, annotations: Mapping[str, str], root: str) -> list[Request]:
-        source = "pause" if container.image is None else container.image.pinned
-        option = "image_guest_pull=" + json.dumps({"metadata": dict(annotations)}, separators=(",", ":"))
-        found: list[Request] = [
-            {**_storage("image_guest_pull", source, "overlay", root), "driver_options": [option]},
-        ]
+        found = self._layers(container, root) if container.layers else [_pull(container, annotations, root)]
         found += [
             {**_storage("ephemeral", "tmpfs", "tmpfs", memory.mount_point), "options": list(memory.options)}
             for memory in container.memory
@@ -285,6 +282,23 @@ class Shim:
             for volume in container.disks.values()
         ]
         return found
+
+    def _layers(self, container: Container, root: str) -> list[Request]:
+        """The storages of an image that the node hands over as layers: top first, then the overlay of them all."""
+        names = sorted({layer.name for each in self.pod.containers for layer in each.layers})
+        return [
+            *(
+                {
+                    **_storage("blk", f"0001:00:{names.index(layer.name) % 256:02x}.0", "tar", mount_point(layer)),
+                    "options": layer_options(layer),
+                }
+                for layer in container.layers
+            ),
+            {
+                **_storage("overlayfs", "none", "fuse3.kata-overlay", root),
+                "options": overlay_options(container.layers),
+            },
+        ]
 
     def _device(self, volume: str | None) -> str:
         volumes = sorted({name for container in self.pod.containers for name in container.disks.values()})
@@ -325,6 +339,13 @@ class Shim:
             "MountLabel": "",
             "IntelRdt": None,
         }
+
+
+def _pull(container: Container, annotations: Mapping[str, str], root: str) -> Request:
+    """The storage of an image that the guest pulls."""
+    source = "pause" if container.image is None else container.image.pinned
+    option = "image_guest_pull=" + json.dumps({"metadata": dict(annotations)}, separators=(",", ":"))
+    return {**_storage("image_guest_pull", source, "overlay", root), "driver_options": [option]}
 
 
 def _storage(driver: str, source: str, fstype: str, mount_point: str) -> Request:

@@ -134,6 +134,7 @@ def _pod(data: Data, sandbox: Data) -> Iterator[Fact]:
     yield Fact("sysctls", tuple(f"{key}={value}" for key, value in sorted(table(sandbox.get("sysctls")).items())))
     shared = any(get(one, "pidns") is True for one in table(get(data, "containers")).values())
     yield Fact("shareProcessNamespace", ("true",) if shared else ())
+    yield Fact("pause image layers", _layers(data, sandbox))
     yield Fact("logs", ("the node may read what the containers print" if pod.get("logs") else "stay in the guest",))
 
 
@@ -142,6 +143,7 @@ def _container(data: Data, want: Data) -> Iterator[Fact]:
     first = "the sandbox" if after.get("key") in (SANDBOX_KEY, "sandbox") else f"{after.get('key')}"
     yield Fact("starts", (f"after {first} {_BEFORE.get(str(after.get('flag')), '')}".rstrip(),))
     yield Fact("image", (f"<any registry>/<any name>@{want.get('image')}",))
+    yield Fact("image layers", _layers(data, want))
     yield Fact("command", tuple(map(shown, items(want.get("args")))))
     yield Fact("workingDir", (str(want.get("cwd")),))
     yield Fact("env", (*texts(want.get("env")), *(readable(str(p)) for p in table(want.get("env_patterns")).values())))
@@ -163,6 +165,12 @@ def _container(data: Data, want: Data) -> Iterator[Fact]:
     yield Fact("OOM score", (low if low == high else f"{low} to {high}",))
     profiles = [profile or "none" for profile in texts(want.get("apparmor"))]
     yield Fact("appArmorProfile", (" or ".join(profiles),))
+
+
+def _layers(data: Data, want: Data) -> tuple[str, ...]:
+    """The layers that the node must hand over, top first; none where the guest pulls the image."""
+    listed = items(get(data, "shared", "layers", str(want.get("image"))))
+    return tuple(f"{get(layer, 'id')} with dm-verity root hash {get(layer, 'hash')}" for layer in listed)
 
 
 def _mounts(mounts: Data) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """What an honest node does is allowed, for every kind of pod that can be described."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from policy.names import example_name
 from policy.podspec import expected_pod
 from policy.rego import policy_text, render
 from policy.settings import Settings
-from tests.support.policies import CONFIG, IMAGE, RICH, Case, case, simple_pod
+from tests.support.policies import CONFIG, IMAGE, RICH, Case, case, layered_case, simple_pod
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "emojivoto" / "deployment"
 PODS = {
@@ -31,10 +32,13 @@ PODS = {
 }
 
 
+@pytest.mark.parametrize("make", [case, layered_case], ids=["guest-pull", "layers"])
 @pytest.mark.parametrize("text", PODS.values(), ids=PODS)
-def test_an_honest_life_is_allowed_and_a_second_one_in_the_same_guest_is_not(text: str) -> None:
+def test_an_honest_life_is_allowed_and_a_second_one_in_the_same_guest_is_not(
+    text: str, make: Callable[[str], Case]
+) -> None:
     """A denied honest request would be a pod that never starts."""
-    pod = case(text)
+    pod = make(text)
     for endpoint, request in pod.shim.life():
         pod.allowed(endpoint, request)
     pod.denied("CreateSandboxRequest", pod.shim.create_sandbox(), "no second sandbox")

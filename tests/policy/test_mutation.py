@@ -75,6 +75,30 @@ def test_a_changed_creation_is_denied(key: str, data: st.DataObject) -> None:
     check(rich_case(key), "CreateContainerRequest", rich_case(key).shim.create_container(key), data)
 
 
+# The first of them would be another layer here; devices may be any, since dm-verity says what is on them.
+LAYERED_HARMLESS = [
+    *((pattern, why) for pattern, why in HARMLESS if not pattern.startswith(r"^storages[")),
+    (r"^storages\[\d+\]\.source$", "a device at another place, with the same root hash"),
+]
+
+
+@pytest.mark.parametrize("part", ["request", "storages"])
+@pytest.mark.parametrize("key", ["-", "first", "web"])
+@settings(max_examples=30, deadline=None)
+@given(data=st.data())
+def test_a_changed_creation_from_layers_is_denied(key: str, part: str, data: st.DataObject) -> None:
+    """A layer, a root hash, a place or an order of the node's choice would be another program under our name."""
+    pod = rich_case(key, layered=True)
+    check(
+        pod,
+        "CreateContainerRequest",
+        pod.shim.create_container(key),
+        data,
+        LAYERED_HARMLESS,
+        where=r"^storages\[" if part == "storages" else "",
+    )
+
+
 @settings(max_examples=30, deadline=None)
 @given(data=st.data())
 def test_a_changed_sandbox_is_denied(data: st.DataObject) -> None:
@@ -124,11 +148,18 @@ def test_a_changed_copy_stays_among_the_files_of_the_node(data: st.DataObject) -
 
 
 def check(
-    pod: Case, endpoint: str, honest: Request, data: st.DataObject, harmless: list[tuple[str, str]] = HARMLESS
+    pod: Case,
+    endpoint: str,
+    honest: Request,
+    data: st.DataObject,
+    harmless: list[tuple[str, str]] = HARMLESS,
+    *,
+    where: str = "",
 ) -> Request | None:
-    """Change one thing; give the request if it is allowed, which a rule of *harmless* must say."""
+    """Change one thing (at *where*); give the request if it is allowed, which a rule of *harmless* must say."""
     request = copy.deepcopy(honest)
-    path, container, key = data.draw(st.sampled_from(list(nodes(request))), label="place")
+    places = [place for place in nodes(request) if re.search(where, place[0])]
+    path, container, key = data.draw(st.sampled_from(places), label="place")
     deleted = isinstance(container, dict) and data.draw(st.booleans(), label="delete")
     if deleted:
         del container[key]

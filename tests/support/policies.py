@@ -4,11 +4,11 @@ import atexit
 import copy
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
-from images.config import ImageConfig
+from images.config import ImageConfig, VerityLayer
 from k8s.resources import ResourceSet, Workload, read_resources
 from k8s.yamlfile import YamlFile
 from policy.evaluate import Decision, PolicyEngine
@@ -26,6 +26,11 @@ DIGEST = "sha256:" + "1" * 64
 IMAGE = f"registry.invalid/app:v1@{DIGEST}"
 CONFIG = ImageConfig(entrypoint=("/app",), cmd=("--serve",), env=("PATH=/bin", "LEVEL=info"), user="1000:1000")
 Mutation = Callable[[Request], None]
+# The same image, and a pause image, as layers that the node hands over: lowest first.
+LAYERED_CONFIG = replace(
+    CONFIG, layers=tuple(VerityLayer(name=n * 64, root_hash=h * 64) for n, h in (("a", "1"), ("b", "2"), ("c", "3")))
+)
+LAYERED = Settings(pause_layers=(VerityLayer(name="d" * 64, root_hash="4" * 64),))
 
 # Every kind of thing that a policy expresses, in one pod.
 RICH = f"""
@@ -194,10 +199,15 @@ def case(*texts: str, image: ImageConfig = CONFIG, settings: Settings = DEFAULT_
     return Case(workload=workload, pod=pod)
 
 
+def layered_case(*texts: str) -> Case:
+    """A pod whose images the node hands over as layers."""
+    return case(*texts, image=LAYERED_CONFIG, settings=LAYERED)
+
+
 @lru_cache
-def rich_case(key: str) -> Case:
+def rich_case(key: str, *, layered: bool = False) -> Case:
     """The rich pod right before *key* is made. Shared: only for requests that are denied."""
-    ready = case(RICH)
+    ready = layered_case(RICH) if layered else case(RICH)
     ready.run_until(key)
     return ready
 
@@ -242,10 +252,13 @@ __all__ = [
     "CONFIG",
     "DIGEST",
     "IMAGE",
+    "LAYERED",
+    "LAYERED_CONFIG",
     "RICH",
     "SANDBOX_KEY",
     "Case",
     "case",
+    "layered_case",
     "plain",
     "pod_of",
     "resources",
