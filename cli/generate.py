@@ -10,7 +10,7 @@ from attestation.reference import ReferenceValues
 from cli.deployment import read_deployment
 from cli.entries import Entries, entries
 from cli.errors import DiffersError, UsageFaultError
-from cli.imaging import VERITY, ImageChoices, fetch_images, image_options, lock_change, read_lock
+from cli.imaging import VERITY, ImageChoices, fetch_images, image_options, lock_change, pause_image, read_lock
 from cli.options import PATHS, manifest_option
 from cli.owners import Owners, seedshare_owners, workload_owners
 from cli.planning import Faults, YamlPlan, check_pods, pinned_image, plan_yaml
@@ -133,6 +133,7 @@ def generate(
     registry_ca: Path | None,
     insecure: tuple[str, ...],
     layers: str,
+    pause_image_given: str | None,
     no_pin: bool,
     update_lock: bool,
     initializer_image: str | None,
@@ -162,6 +163,7 @@ def generate(
             registries=RegistrySettings(mirrors=mirrors, ca_file=registry_ca, insecure=frozenset(insecure)),
             pin=not no_pin,
             verity=layers == VERITY,
+            pause=pause_image(pause_image_given, verity=layers == VERITY),
             update=update_lock,
         ),
         initializer=initializer_image or release().images.get("initializer") or _dev_initializer(),
@@ -205,17 +207,23 @@ def make_plan(wanted: Wanted, workspace: Workspace, report: Callable[[Progress],
         lock = EMPTY_LOCK if wanted.images.update else read_lock(workspace.image_lock)
     if resources is not None and lock is not None:
         with faults.collect():
-            images = fetch_images(wanted.images, resources, wanted.initializer, lock, report)
+            pause = wanted.images.pause
+            more = (wanted.initializer, *(() if pause is None else (pause,)))
+            images = fetch_images(wanted.images, resources, more, lock, report)
             initializer = _initializer(images, wanted.initializer)
             make = policy_maker(
-                resources, images, publish_secret_values=wanted.publish_secret_values, initdata=wanted.initdata
+                resources,
+                images,
+                publish_secret_values=wanted.publish_secret_values,
+                initdata=wanted.initdata,
+                pause=pause,
             )
             yaml = plan_yaml(resources, images, initializer, make, faults, pin=wanted.images.pin)
             locking = lock_change(workspace.image_lock, lock, images)
             if wanted.images.verity:
                 notes.append(
-                    f"{workspace.shown(workspace.image_lock)} has the root hash of every layer; the policies demand "
-                    "images that the guest pulls, and deny nodes that hand layers over as block devices"
+                    f"the policies demand every image as its layers under the root hashes that "
+                    f"{workspace.shown(workspace.image_lock)} has too, and deny nodes whose guests pull images"
                 )
     faults.raise_if_any()
     if yaml is None:

@@ -1,20 +1,23 @@
 """Images of a run of `generate`: options of registries, the lock file, what is fetched; policies are made elsewhere."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import click
 
+from cli.errors import UsageFaultError
 from cli.options import PATHS
+from cli.release import release
 from cli.workspace import FileChange, change, read_optional
 from images.cache import BlobCache, cache_directory
 from images.credentials import DockerConfig
+from images.errors import ImageError
 from images.lock import EMPTY_LOCK, Lock, parse_lock
 from images.pull import Progress
-from images.reference import is_host
+from images.reference import is_host, parse_reference
 from images.registry import RegistryClient
 from images.source import ImageSource
 from images.transport import Mirror, RegistrySettings
@@ -34,7 +37,8 @@ class ImageChoices:
         folders: with OCI layouts, looked at before any registry.
         registries: how registries are reached.
         pin: write the digest behind references that have none.
-        verity: compute root hashes of layers.
+        verity: compute root hashes of layers, and demand them in policies.
+        pause: the pause image of the nodes, pinned, where policies demand layers.
         update: ask the registries again, whatever the lock says.
     """
 
@@ -42,6 +46,7 @@ class ImageChoices:
     registries: RegistrySettings
     pin: bool
     verity: bool
+    pause: str | None
     update: bool
 
 
@@ -106,7 +111,15 @@ def image_options(function: F) -> F:
                 type=click.Choice([GUEST_PULL, VERITY]),
                 default=GUEST_PULL,
                 show_default=True,
-                help="verity: compute the dm-verity root hash of every layer too, as AKS does, into images.lock.json.",
+                help="verity: policies demand the layers of images under their dm-verity root hashes, as AKS' nodes "
+                "hand them over; give it each time. guest-pull: the guest pulls images by their digests.",
+            ),
+            click.option(
+                "--pause-image",
+                "pause_image_given",
+                default=None,
+                metavar="REFERENCE",
+                help="With --layers verity: the nodes' pause image, pinned [default: the released one].",
             ),
             click.option(
                 "--no-pin", is_flag=True, help="Refuse images without digest instead of writing the digest behind them."
@@ -120,6 +133,29 @@ def image_options(function: F) -> F:
     return function
 
 
+def pause_image(given: str | None, *, verity: bool) -> str | None:
+    """Return the nodes' pause image where policies demand layers: as *given*, else the released one.
+
+    Raises:
+        UsageFaultError: there is none, or it has no digest, or nobody asks for layers.
+    """
+    if not verity:
+        if given is not None:
+            raise UsageFaultError("--pause-image is only for --layers verity: else guests have their own")
+        return None
+    found = given or release().images.get("pause")
+    if found is None:
+        raise UsageFaultError(
+            "--layers verity needs the nodes' pause image, which no YAML names: give --pause-image REFERENCE@sha256:… "
+            "(the `sandbox_image` in the nodes' containerd configuration)"
+        )
+    try:
+        _ = parse_reference(found).required_digest
+    except ImageError as error:
+        raise UsageFaultError(f"--pause-image: {error}") from error
+    return found
+
+
 def read_lock(path: Path) -> Lock:
     """Return what the lock file says; nothing where there is none.
 
@@ -131,7 +167,7 @@ def read_lock(path: Path) -> Lock:
 
 
 def fetch_images(
-    choices: ImageChoices, resources: ResourceSet, more: str, lock: Lock, report: Callable[[Progress], None]
+    choices: ImageChoices, resources: ResourceSet, more: Iterable[str], lock: Lock, report: Callable[[Progress], None]
 ) -> ImageSource:
     """Return the images of all confidential pods and *more*, fetched where no layout holds them.
 
@@ -141,7 +177,7 @@ def fetch_images(
         ImageError: the cache or the CA file cannot be used.
     """
     source = ImageSource(choices.folders, lock=lock, verity=choices.verity, update=choices.update)
-    missing = source.missing((*_references(resources, pin=choices.pin), more))
+    missing = source.missing((*_references(resources, pin=choices.pin), *more))
     if missing:
         source.fetch(
             missing,

@@ -16,13 +16,26 @@ from policy.settings import Settings
 
 
 def policy_maker(
-    resources: ResourceSet, images: ImageStore, *, publish_secret_values: bool, initdata: Sequence[str] = ()
+    resources: ResourceSet,
+    images: ImageStore,
+    *,
+    publish_secret_values: bool,
+    initdata: Sequence[str] = (),
+    pause: str | None = None,
 ) -> PolicyMaker:
     """Return what computes the policy of a workload from its pod spec after injection.
 
+    With *pause*, the nodes' pause image, policies demand images as their layers, whose root hashes *images* must tell.
     It raises ResourceError for images that cannot be found, and UnsupportedError for what no policy can express.
+
+    Raises:
+        ImageError: *pause* cannot be had.
     """
-    settings = Settings(publish_secret_values=publish_secret_values, initdata=tuple(initdata))
+    settings = Settings(
+        publish_secret_values=publish_secret_values,
+        initdata=tuple(initdata),
+        pause_layers=None if pause is None else images.config(pause, accounts=True).layers or (),
+    )
     known: dict[str, ImageConfig] = {}
 
     def make(workload: Workload, pod: Mapping[str, Data]) -> bytes:

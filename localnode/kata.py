@@ -8,20 +8,26 @@ import hashlib
 import threading
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import cast
 
+from images.config import ImageConfig, VerityLayer
 from images.layout import ImageStore
+from images.verity import tardev_layers
 from k8s.resources import ResourceSet
 from localnode.deployment import PodPlan
 from localnode.errors import DeniedError
 from localnode.pod import Judged
 from policy.errors import PolicyError
 from policy.evaluate import PolicyEngine
+from policy.explain_layers import demands_layers, layers_of
 from policy.model import SANDBOX_KEY
 from policy.places import place_of
 from policy.podspec import expected_pod
 from policy.reasons import Reason
+from policy.rego import policy_data
 from policy.requests import PodFacts, Shim, Step
+from policy.settings import Settings
 
 _MAX_REASONS = 5
 
@@ -135,14 +141,24 @@ class KataShim:
                 for kind in ("initContainers", "containers")
                 for container in self._plan.containers(kind)
             }
-            configs = {reference: self._images.config(reference, accounts=True) for reference in references}
             try:
-                pod = expected_pod(workload, configs, resources=self._resources)
+                pause = _pause_layers(self._plan.policy)
+                configs = {reference: self._config(reference, layers=pause is not None) for reference in references}
+                settings = Settings(pause_layers=pause)
+                pod = expected_pod(workload, configs, resources=self._resources, settings=settings)
                 engine = PolicyEngine(self._plan.policy)
             except PolicyError as error:
                 raise DeniedError(f"pod {self._plan.name} cannot be run: {error}") from error
             self._made = (Shim(pod, self._facts()), engine)
         return self._made
+
+    def _config(self, reference: str, *, layers: bool) -> ImageConfig:
+        """How to run an image; its layers under dm-verity are computed anew, as a node's snapshotter does."""
+        config = self._images.config(reference, accounts=True)
+        if not layers:
+            return config
+        layout, image = self._images.find(reference)
+        return replace(config, layers=tardev_layers(image.diff_ids, layout.scan(image, verity=True).roots or ()))
 
     def _facts(self) -> PodFacts:
         """Ids as a cluster would make them, the same for the same pod at the same address."""
@@ -156,6 +172,12 @@ class KataShim:
             host_ip="127.0.0.1",
             node="local",
         )
+
+
+def _pause_layers(policy: str) -> tuple[VerityLayer, ...] | None:
+    """The pause image's layers if the policy demands layers, as it says: no such image runs here."""
+    data = policy_data(policy)
+    return layers_of(data, "pause")[::-1] if demands_layers(data) else None
 
 
 def _judged(request: Mapping[str, object]) -> Judged:

@@ -13,8 +13,13 @@ from click.testing import CliRunner, Result
 from cli.imaging import HostType, MirrorType
 from cli.keys import new_seedshare_owner_key
 from cli.main import cli
+from images.layout import ImageStore
 from images.transport import Mirror
+from localnode.deployment import find_pod, read_deployment
+from localnode.kata import KataShim
 from localnode.setup import dev_init
+from policy.explain_layers import layers_of
+from policy.rego import policy_data
 from tests.support.real_registry import RealRegistry, need_programs
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "emojivoto"
@@ -132,18 +137,61 @@ def test_no_pin_refuses_with_the_line(folder: Folder) -> None:
     assert not (folder.root / "images.lock.json").exists()
 
 
-def test_root_hashes_are_recorded_and_kept(folder: Folder) -> None:
+def test_policies_demand_the_layers_of_every_image_and_root_hashes_are_kept(folder: Folder) -> None:
     with folder.registry.running():
-        said = folder.ok("--layers", "verity").output
-    assert "deny nodes that hand layers over as block devices" in said
+        folder.ok()
+        (pause,) = [name for name in folder.lock() if "/demo/app:" in name]
+        said = folder.ok("--layers", "verity", "--pause-image", pause).output
+    assert "deny nodes whose guests pull images" in said
     before = folder.lock()
+    resources = read_deployment([folder.root / "deployment"])
+    plan = find_pod(resources, "app")
+    listed = before[pause]["layers"]
+    assert isinstance(listed, list)
+    roots = [layer["verity"] for layer in listed]
+    data = policy_data(plan.policy)
+    assert [layer.root_hash for layer in layers_of(data, "pause")] == roots[::-1]
+    assert [layer.root_hash for layer in layers_of(data, pause.partition("@")[2])] == roots[::-1]
+    assert len(data["containers"]) == 3  # type: ignore[arg-type]
+    assert len(data["shared"]["layers"]) == 3, "those of the Initializer too"  # type: ignore[index]
+    folder.ok("--layers", "verity", "--pause-image", pause, "--check")
+    images = ImageStore([folder.root / ".contrast-dev" / "images", folder.root / "cache"])
+    shim = KataShim(plan, resources, images, address="127.0.0.2")
+    shim.sandbox()
+    for container in plan.containers("initContainers"):
+        shim.create(str(container["name"]))
+        shim.start(str(container["name"]))
+        shim.stop(str(container["name"]))
+    assert shim.create("app").arguments == ("/app",), (
+        "the stand-in for a node hands layers over where they are asked for"
+    )
     assert len(before) >= 2, "images of layouts have root hashes too"
     for image in before.values():
         layers = image["layers"]
         assert isinstance(layers, list)
         assert all(len(layer["verity"]) == 64 for layer in layers)
     folder.ok()
-    assert folder.lock() == before
+    assert folder.lock() == before, "a run without root hashes keeps them"
+
+
+def test_a_pause_image_that_nobody_named_is_asked_for(folder: Folder) -> None:
+    before = folder.yaml.read_bytes()
+    for arguments, said in (
+        (["--layers", "verity"], "--pause-image REFERENCE@sha256:"),
+        (["--layers", "verity", "--pause-image", "registry.example.com/pause:3.10"], "--pause-image: "),
+        (["--pause-image", f"registry.example.com/pause@sha256:{'1' * 64}"], "only for --layers verity"),
+    ):
+        result = folder.run(*arguments)
+        assert result.exit_code == 2
+        assert said in result.output
+    assert folder.yaml.read_bytes() == before
+
+
+def test_a_pause_image_that_cannot_be_had_is_told(folder: Folder) -> None:
+    result = folder.run("--layers", "verity", "--pause-image", f"127.0.0.1:9/pause@sha256:{'1' * 64}")
+    assert result.exit_code == 1
+    assert "127.0.0.1:9" in result.output
+    assert "nothing was written" in result.output
 
 
 def test_every_image_that_cannot_be_had_is_told_with_its_line(folder: Folder) -> None:
