@@ -7,10 +7,12 @@ from typing import Any, Final
 import click
 
 from cli.failures import failure_of
-from cli.output import Output
+from cli.output import LOST_READER, Output, forget_stdout
 from cli.release import release
 from cli.session import Session
 from cli.workspace import Workspace
+
+_INTERRUPTED: Final = 130  # As shells count it: 128 + SIGINT.
 
 # Loaded when used: `contrast --help` needs neither a Rego engine nor an HTTP client.
 _COMMANDS: Final = {
@@ -51,15 +53,24 @@ class Program(click.Group):
         """Run the command; what it raises on purpose becomes a message and an exit code."""
         try:
             return super().invoke(ctx)
-        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
-            raise  # Click tells the first three; the last is a reader that has seen enough.
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise  # Click tells them.
+        except BrokenPipeError:  # A reader that has seen enough: no refusal, and no success either.
+            forget_stdout()
+            ctx.exit(LOST_READER)
+        except KeyboardInterrupt:
+            _output(ctx).error("interrupted", code="interrupted")
+            ctx.exit(_INTERRUPTED)
         except Exception as error:  # What is not known here is a defect of ours and goes on as a traceback.
             failure = failure_of(error)
             if failure is None:
                 raise
-            output = ctx.obj.output if isinstance(ctx.obj, Session) else Output()
-            output.error(failure.message, failure.details, code=failure.code)
+            _output(ctx).error(failure.message, failure.details, code=failure.code)
             ctx.exit(failure.exit_status)
+
+
+def _output(ctx: click.Context) -> Output:
+    return ctx.obj.output if isinstance(ctx.obj, Session) else Output()
 
 
 def _print_version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
@@ -80,6 +91,7 @@ Exit codes:
   2  usage: the command line asks for something that cannot be
   3  unreachable: nobody answered in time
   4  local files: unreadable, unwritable, full
+  130, 141  interrupted; nobody read the output to its end
 
 \b
 Example:

@@ -4,6 +4,7 @@ Text that came from outside (a ledger, a peer, a YAML file) passes `clean` first
 """
 
 import json
+import os
 import sys
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
@@ -11,13 +12,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console
+from rich.padding import Padding
 from rich.panel import Panel
 from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-_PIPE_WIDTH: Final = 200  # Lines of a pipe are for programs: wide enough that no cell is folded.
+_PIPE_WIDTH: Final = 200  # Of what is not a table; tables in a pipe are as wide as their cells.
+_NARROW: Final = 40  # With less room than this, the last column of a table stands below its row.
+LOST_READER: Final = 141  # Exit code of a program whose reader went away, as shells count it: 128 + SIGPIPE.
 _UNPRINTABLE: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
 
 
@@ -32,10 +37,28 @@ def _shown(char: str) -> str:
     return f"\\x{ord(char):02x}" if ord(char) < 0x100 else f"\\u{ord(char):04x}"
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Leave as programs do that SIGPIPE ends: rich's 1 would say that something was refused."""
+        forget_stdout()
+        raise SystemExit(LOST_READER)
+
+
+def forget_stdout() -> None:
+    """Send what is still to be written to nobody, so that the interpreter's last flush does not complain."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+    os.close(null)
+
+
 def _console(*, stderr: bool) -> Console:
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() else _PIPE_WIDTH
-    return Console(file=stream, highlight=False, markup=False, emoji=False, width=width)
+    return _Console(file=stream, highlight=False, markup=False, emoji=False, width=width)
+
+
+def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
+    return "  ".join(set_cell_size(cell, width) for cell, width in zip(cells, widths, strict=False)).rstrip()
 
 
 @dataclass(slots=True)
@@ -64,6 +87,9 @@ class Output:
 
     def banner(self, line: str) -> None:
         """Print a line that must not be overlooked on stderr."""
+        if not self._err.is_terminal:  # A frame is for eyes; a log is searched by line.
+            self.warn(line)
+            return
         self._err.print(Panel(Text(line, style="bold"), border_style="red", expand=False))
 
     def error(self, message: str, details: Sequence[str] = (), *, code: str = "refused") -> None:
@@ -78,16 +104,35 @@ class Output:
         """Print the one JSON document of this command (JSON mode only)."""
         if self.json_mode:
             self._out.file.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+            self._out.file.flush()
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """Print a table for people."""
+        """Print a table for people: folded to a terminal, one line per row where it goes elsewhere.
+
+        Where a terminal leaves the last column too little room to be read, its cells stand below their rows.
+        """
         if self.json_mode:
             return
-        table = Table(title=title or None, title_justify="left", title_style="bold", box=None, pad_edge=False)
+        cells = [[clean(cell) for cell in row] for row in rows]
+        widths = [max(map(cell_len, column), default=0) for column in zip(columns, *cells, strict=True)]
+        if not self._out.is_terminal:
+            for line in ([title] if title else []) + [_aligned(row, widths) for row in (columns, *cells)]:
+                self._out.file.write(line + "\n")
+            self._out.file.flush()  # A reader that went away is met here, not in the interpreter's last flush.
+            return
+        if title:
+            self._out.print(Text(title, style="bold"))
+        if 0 <= self._out.width - sum(width + 2 for width in widths[:-1]) < _NARROW < widths[-1]:
+            self._out.print(Text(_aligned(columns[:-1], widths), style="bold"))
+            for row in cells:
+                self._out.print(Text(_aligned(row[:-1], widths)))
+                self._out.print(Padding(Text(row[-1], overflow="fold"), (0, 0, 0, 4), expand=False))
+            return
+        table = Table(box=None, pad_edge=False)
         for column in columns:
             table.add_column(column, overflow="fold", header_style="bold")
-        for row in rows:
-            table.add_row(*(Text(clean(cell)) for cell in row))
+        for row in cells:
+            table.add_row(*map(Text, row))
         self._out.print(table)
 
     @contextmanager

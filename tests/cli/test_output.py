@@ -1,10 +1,12 @@
 """Text of strangers cannot steer the terminal, and JSON mode prints one document."""
 
+import io
 import json
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
 from cli.output import Output, clean
 
@@ -48,3 +50,32 @@ def test_an_error_is_a_document_too(capsys: pytest.CaptureFixture[str]) -> None:
         "message": "no",
         "details": ["because"],
     }
+
+
+ROWS = [["3", "2026-11-24 07:49:26.622", "attestation.accepted", "9daeb32c1586", "workload on simulated, " * 12]]
+COLUMNS = ["entry", "time (UTC)", "event", "signer", "what it says"]
+
+
+def test_in_a_pipe_every_row_is_one_line_without_trailing_blanks(capsys: pytest.CaptureFixture[str]) -> None:
+    """A cell that is folded is lost to grep."""
+    Output().table("", COLUMNS, ROWS)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2
+    assert lines == [line.rstrip() for line in lines]
+    assert lines[0].index("what it says") == lines[1].index("workload")
+
+
+def test_on_a_narrow_terminal_the_last_column_stands_below_its_row() -> None:
+    """Words in a column of a dozen letters are read by nobody."""
+    terminal = Console(file=io.StringIO(), force_terminal=True, width=80, no_color=True)
+    Output(_out=terminal).table("", COLUMNS, ROWS)
+    assert isinstance(terminal.file, io.StringIO)
+    lines = terminal.file.getvalue().splitlines()
+    assert all(len(line.rstrip()) <= 90 for line in lines)
+    assert lines[1].rstrip().endswith("9daeb32c1586")
+    assert lines[2].startswith("    workload on simulated, workload on simulated")
+
+
+def test_in_a_pipe_a_banner_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    Output().banner("SIMULATED PLATFORM: no hardware")
+    assert capsys.readouterr().err == "warning: SIMULATED PLATFORM: no hardware\n"

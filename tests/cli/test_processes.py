@@ -1,6 +1,9 @@
 """The program as a process: exit codes, streams, no traceback, and what a pipe sees."""
 
 import json
+import os
+import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -69,3 +72,49 @@ def test_the_workspace_can_be_elsewhere(tmp_path: Path) -> None:
         "there/deployment",
     )  # fmt: skip
     assert done.returncode == 3, done.stderr
+
+
+@pytest.mark.parametrize("writes", ["say('x')", "table('', ['a'], [['b']])", "document({})"])
+def test_a_reader_that_went_away_is_neither_a_refusal_nor_a_success(writes: str) -> None:
+    """`contrast … | head` with pipefail: 1 would say that a verification failed."""
+    program = f"""
+import click
+from cli.main import Program
+from cli.output import Output
+
+@click.command()
+def command():
+    Output(json_mode={writes.startswith("document")}).{writes}
+
+program = Program("contrast")
+program.get_command = lambda ctx, name: command
+program(["command"])
+"""
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, stdout=write, stderr=subprocess.PIPE, timeout=60, check=False
+    )
+    os.close(write)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_an_interrupted_command_says_so_and_is_no_refusal(tmp_path: Path) -> None:
+    """Ctrl-C while a Coordinator does not answer: 1 would say that it refused."""
+    World(tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(60)
+        program = subprocess.Popen(
+            [sys.executable, "-m", "cli.main", "set", "-c", f"127.0.0.1:{silent.getsockname()[1]}", "--allow-simulated",
+             "deployment"],
+            cwd=tmp_path,
+            env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"},
+            stderr=subprocess.PIPE,
+        )  # fmt: skip
+        peer, _ = silent.accept()
+        with peer:
+            program.send_signal(signal.SIGINT)
+            _, said = program.communicate(timeout=60)
+    assert program.returncode == 130, said
+    assert said.endswith(b"error: interrupted\n")
+    assert b"Traceback" not in said
