@@ -19,6 +19,7 @@ from cli.release import release
 from cli.session import Session, example, json_option
 from cli.workspace import FileChange, Workspace, apply_changes, change, read_file, read_optional
 from cli.yardstick import render_policy_file
+from images.config import VerityLayer
 from images.layout import ImageStore
 from images.lock import EMPTY_LOCK, Lock
 from images.pull import Progress
@@ -211,12 +212,15 @@ def make_plan(wanted: Wanted, workspace: Workspace, report: Callable[[Progress],
             more = (wanted.initializer, *(() if pause is None else (pause,)))
             images = fetch_images(wanted.images, resources, more, lock, report)
             initializer = _initializer(images, wanted.initializer)
+            layers: tuple[VerityLayer, ...] | None = None
+            with faults.collect("--pause-image"):
+                layers = None if pause is None else images.config(pause, accounts=True).layers or ()
             make = policy_maker(
                 resources,
                 images,
                 publish_secret_values=wanted.publish_secret_values,
                 initdata=wanted.initdata,
-                pause=pause,
+                pause_layers=layers,
             )
             yaml = plan_yaml(resources, images, initializer, make, faults, pin=wanted.images.pin)
             locking = lock_change(workspace.image_lock, lock, images)

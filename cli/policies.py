@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from cli.planning import PolicyMaker
-from images.config import ImageConfig
+from images.config import ImageConfig, VerityLayer
 from images.errors import ImageError
 from images.layout import ImageStore
 from images.reference import parse_reference
@@ -21,20 +21,18 @@ def policy_maker(
     *,
     publish_secret_values: bool,
     initdata: Sequence[str] = (),
-    pause: str | None = None,
+    pause_layers: tuple[VerityLayer, ...] | None = None,
 ) -> PolicyMaker:
     """Return what computes the policy of a workload from its pod spec after injection.
 
-    With *pause*, the nodes' pause image, policies demand images as their layers, whose root hashes *images* must tell.
-    It raises ResourceError for images that cannot be found, and UnsupportedError for what no policy can express.
-
-    Raises:
-        ImageError: *pause* cannot be had.
+    With *pause_layers*, those of the nodes' pause image, policies demand all images as layers, whose root hashes
+    *images* must tell. It raises ResourceError for images that cannot be found, and UnsupportedError for what no policy
+    can express.
     """
     settings = Settings(
         publish_secret_values=publish_secret_values,
         initdata=tuple(initdata),
-        pause_layers=None if pause is None else images.config(pause, accounts=True).layers or (),
+        pause_layers=pause_layers,
     )
     known: dict[str, ImageConfig] = {}
 

@@ -14,6 +14,7 @@ from cli.policyfile import Loaded, load_policy
 from cli.session import Session, example, json_option
 from cli.workspace import read_file
 from policy.evaluate import PolicyEngine
+from policy.explain_layers import demands_layers
 from policy.messages import Request, blocked, completed, parse_requests
 from policy.model import SANDBOX_KEY
 from policy.past import assumed_state
@@ -204,7 +205,12 @@ def diff(ctx: click.Context, *, old: Path, new: Path, pod: str | None) -> None:
             for value in values:
                 out.say(f"  {sign} {clean(f'{change.field}: {value}' if change.field else value)}")
     if rules:
-        out.say("the fixed rules differ: the policies were made by different versions of this program")
+        forms = [demands_layers(loaded.data) for loaded in (before, after)]
+        out.say(
+            "the fixed rules differ: one is for images that the guest pulls, the other for layers from the node"
+            if forms[0] != forms[1]
+            else "the fixed rules differ: the policies were made by different versions of this program"
+        )
     if equal:
         out.say("the policies are the same")
     elif not changes and not rules:

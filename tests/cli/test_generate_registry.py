@@ -190,7 +190,9 @@ def test_a_pause_image_that_nobody_named_is_asked_for(folder: Folder) -> None:
 def test_a_pause_image_that_cannot_be_had_is_told(folder: Folder) -> None:
     result = folder.run("--layers", "verity", "--pause-image", f"127.0.0.1:9/pause@sha256:{'1' * 64}")
     assert result.exit_code == 1
+    assert "--pause-image: " in result.output
     assert "127.0.0.1:9" in result.output
+    assert "app.yml:15" in result.output, "with all other faults"
     assert "nothing was written" in result.output
 
 

@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 
 from cli.main import cli
 from k8s.resources import POLICY
-from tests.support.policies import IMAGE, RICH, Case, case, simple_pod
+from tests.support.policies import IMAGE, RICH, Case, case, layered_case, simple_pod
 
 
 def run(*arguments: str | Path, stdin: str | None = None) -> Result:
@@ -185,6 +185,26 @@ def test_differences_are_told_in_the_words_of_kubernetes(web: Path, pod: Case, t
     ]
     same = run("diff", web, web)
     assert (same.exit_code, same.stdout) == (0, "the policies are the same\n")
+
+
+def test_layers_are_explained_and_told_apart(web: Path, tmp_path: Path) -> None:
+    """A node that hands over another layer is caught by name, and so is a run that forgot to ask for layers."""
+    pod = layered_case(RICH)
+    layered = tmp_path / "layered.yml"
+    layered.write_text(annotated(RICH, pod))
+    request = pod.shim.create_container("web")
+    storages = request["storages"]
+    assert isinstance(storages, list)
+    assert run("explain", layered, "--request", written(tmp_path / "good.json", request)).exit_code == 0
+    storages[1]["options"][3] = "io.katacontainers.fs-opt.root-hash=" + "0" * 64
+    told = run("explain", layered, "--request", written(tmp_path / "bad.json", request))
+    assert told.exit_code == 1
+    assert "storages (layers)[1].options" in told.stdout
+    assert f"layered.yml:{line_of('- name: web') + 1}: spec.template.spec.containers[0].image" in told.stdout
+    differ = run("diff", web, layered)
+    assert "one is for images that the guest pulls, the other for layers from the node" in " ".join(
+        differ.stdout.split()
+    )
 
 
 def test_a_policy_is_shown_in_the_words_of_kubernetes(web: Path) -> None:
