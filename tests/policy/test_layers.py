@@ -12,7 +12,7 @@ import pytest
 from images.config import VerityLayer
 from policy.errors import UnsupportedError
 from policy.explain_layers import layers_of
-from policy.layers import layer_options, layered, mount_point, overlay_options, root_path
+from policy.layers import FSTYPES, layer_options, layered, mount_point, overlay_options, root_path
 from policy.places import advice, place_of
 from policy.rego import policy_data
 from policy.requests import Request
@@ -184,6 +184,29 @@ def test_recorded_nodes_ask_as_our_honest_node_does(vectors: Path) -> None:
         pod.allowed("CreateContainerRequest", request)
         found += 1
     assert found >= 2
+
+
+def test_the_older_generator_expects_what_our_honest_node_asks(vectors: Path) -> None:
+    """Its policies, written as templates for each layer, filled in for one container, are our requests."""
+    compared = 0
+    for path in sorted((vectors / "genpolicy" / "_golden-msft-azl5").rglob("policy_data.json")):
+        for container in json.loads(path.read_bytes())["containers"]:
+            *templates, last = [s for s in container["storages"] if s["fstype"] in FSTYPES]
+            ids, hashes = (option.split(":") for option in last["options"])
+            layers = tuple(VerityLayer(name=one, root_hash=root) for one, root in zip(ids, hashes, strict=True))
+            pod = case(simple_pod(), image=replace(LAYERED_CONFIG, layers=layers[::-1]), settings=LAYERED)
+            *ours, whole = [s for s in storages(pod.shim.create_container("app")) if s["fstype"] in FSTYPES]
+            for index, (template, layer) in enumerate(zip(templates, ours, strict=True)):
+                assert (template["options"], template["mount_point"]) == ([f"$(hash{index})"], f"$(layer{index})")
+                assert layer["options"][3] == f"io.katacontainers.fs-opt.root-hash={hashes[index]}"
+                assert layer["mount_point"] == f"/run/kata-containers/sandbox/layers/{ids[index]}"
+            for template, one in zip((*templates, last), (*ours, whole), strict=True):
+                for name in ("driver", "driver_options", "fstype", "fs_group"):
+                    assert template[name] == one[name]
+            assert last["mount_point"] == "$(cpath)/$(bundle-id)" == container["OCI"]["Root"]["Path"]
+            assert whole["options"][-1] == f"lowerdir={':'.join(ids)}"
+            compared += 1
+    assert compared > 40
 
 
 def test_the_policy_of_a_pod_with_layers_is_the_same_for_the_same_pod() -> None:
