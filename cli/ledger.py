@@ -58,10 +58,10 @@ def show(session: Session, *, source: str, first: int | None, last: int | None) 
         with open_ledger(source, visit=visit) as opened:
             size, root = opened.size, opened.root
     finally:
-        # What was good before the first bad entry is worth seeing; the error follows.
-        session.output.table(
-            "", ["entry", "time (UTC)", "event", "signer", "what it says"], [row(entry) for entry in found]
-        )
+        if found:  # What was good before the first bad entry is worth seeing; the error follows.
+            session.output.table(
+                "", ["entry", "time (UTC)", "event", "signer", "what it says"], [row(entry) for entry in found]
+            )
     session.output.document({"size": size, "root": root.hex(), "entries": [entry_json(entry) for entry in found]})
     if found and found[0].body.seq > (first or 0):
         session.output.note(f"only the last {len(found)} entries are shown; --from and --to choose others")

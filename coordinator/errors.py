@@ -66,6 +66,13 @@ class NotFoundError(CoordinatorError):
     action = "Look at /openapi.json for the routes, at the checkpoint for the size of the ledger."
 
 
+class NoCheckpointError(NotFoundError):
+    """The ledger has no finished checkpoint: nothing was ever written."""
+
+    title = "The ledger is empty"
+    action = "The owner sets the first manifest with `contrast set`: the ledger begins with it."
+
+
 class MethodNotAllowedError(CoordinatorError):
     """The route exists, for another method."""
 

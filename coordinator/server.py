@@ -11,7 +11,7 @@ from aiohttp import web
 
 from coordinator import __version__
 from coordinator.admission import Gate
-from coordinator.errors import NotFoundError
+from coordinator.errors import NoCheckpointError, NotFoundError
 from coordinator.metrics import CONTENT_TYPE, Metrics
 from coordinator.service import Service
 from coordinator.settings import Settings
@@ -120,7 +120,7 @@ class Handlers:
         """The newest finished checkpoint; drafts never leave."""
         finished = self._service.ledger.finished
         if finished is None:
-            raise NotFoundError("There is no finished checkpoint yet.")
+            raise NoCheckpointError("There is no finished checkpoint yet.")
         return bytes_answer(finished.encode(), routes.TEXT)
 
     async def tile(self, request: web.Request) -> web.Response:

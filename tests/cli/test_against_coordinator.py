@@ -471,6 +471,13 @@ def test_a_linked_verify_folder_stays_linked(world: World, live: LiveCoordinator
     assert (world.root / "elsewhere" / "mesh-root.pem").exists()
 
 
+def test_a_ledger_without_manifest_is_no_table_and_says_what_begins_it(world: World, live: LiveCoordinator) -> None:
+    """A table's head above the error looks like an answer; routes are of no help to whoever forgot `contrast set`."""
+    said = world.refused("ledger", "show", f"https://{live.address}", because="`contrast set`").output
+    assert "what it says" not in said
+    assert "openapi" not in said
+
+
 def test_a_long_ledger_is_shown_from_its_end(
     world: World, live: LiveCoordinator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
