@@ -124,8 +124,8 @@ def _leaf(path: Path) -> bytes:
         if raw.lstrip().startswith(b"-----"):
             return x509.load_pem_x509_certificates(raw)[0].public_bytes(Encoding.DER)
         x509.load_der_x509_certificate(raw)
-    except ValueError as error:
-        raise RefusedError(f"{path} holds no certificate: {error}") from None
+    except ValueError:
+        raise RefusedError(f"{path} holds no certificate: wanted one in PEM or DER") from None
     return raw
 
 
