@@ -7,7 +7,7 @@ from typing import Final
 from audit.cases import Knowledge
 from audit.html_manifests import manifest_history
 from audit.html_style import STYLE
-from audit.html_text import brief, esc, mono, table, when
+from audit.html_text import brief, esc, mono, table, used_at, when
 from audit.html_timeline import timeline
 from audit.report import Audit, Finding
 from ledger.errors import LedgerError
@@ -161,7 +161,7 @@ def _seed(audit: Audit) -> str:
     for recovery in history.recoveries:
         used[recovery.share_owner] = used.get(recovery.share_owner, 0) + 1
     notes += "".join(
-        f"<li>seed share of owner {brief(owner)}, used at {used.get(owner, 0)} recoveries</li>"
+        f"<li>seed share of owner {brief(owner)}, {used_at(used.get(owner, 0))}</li>"
         for owner, _ in history.state.seed_shares
     )
     head = ("Coordinator", "policy", "processor", "entries", "opened (UTC)", "accepted by reference values")

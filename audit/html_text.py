@@ -53,3 +53,10 @@ def _side(at: int, numeric: Sequence[int]) -> str:
 
 def _seen(char: str) -> str:
     return f"\\x{ord(char):02x}" if ord(char) < 0x100 else f"\\u{ord(char):04x}"
+
+
+def used_at(recoveries: int) -> str:
+    """Return how often a seed share was used, in words."""
+    return (
+        "used at no recovery" if not recoveries else f"used at {recoveries} recover{'y' if recoveries == 1 else 'ies'}"
+    )

@@ -11,6 +11,7 @@ import click
 
 from audit.cases import Knowledge
 from audit.html import Facts, render
+from audit.html_text import used_at
 from audit.known_now import CHIP_ID_BYTES, PLATFORM_ID_BYTES, read_crl
 from audit.replay import examine
 from audit.report import Audit, Tally
@@ -298,7 +299,7 @@ def _tell_lists(output: Output, result: Audit) -> None:
         )
     for owner, _ in history.state.seed_shares:
         used = sum(item.share_owner == owner for item in history.recoveries)
-        output.say(f"can have the seed: the owner of share {short(owner)}, used at {used} recoveries")
+        output.say(f"can have the seed: the owner of share {short(owner)}, {used_at(used)}")
     for moved in history.moved_secrets:
         output.say(
             f"moved: manifest {moved.generation} gave secret {moved.secret_id} to {_shorts(moved.after)}; "

@@ -52,7 +52,7 @@ def test_the_page_tells_the_whole_history(honest: Ledger) -> None:
     assert shown.count('class="closed"') == 1
     assert shown.count('class="open"') == 1
     assert 'class="recovery"' in shown
-    assert "used at 1 recoveries" in shown
+    assert "used at 1 recovery" in shown
     assert "Every decision follows" in shown
     assert "default-src 'none'" in shown
 
