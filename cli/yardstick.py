@@ -97,7 +97,9 @@ def by_values(
         values, where = release.reference_values, f"released with contrast {release.version}"
     if not values:
         raise UsageFaultError(
-            f"there are no reference values to judge the Coordinator by: {release.note or 'this release names none.'}"
+            "there are no reference values to judge the Coordinator by: give a manifest that you reviewed (-m), or the "
+            "values of your guest image (--reference-values FILE; in a trial .contrast-dev/reference-values.json). "
+            f"{release.note or 'This release names none.'}"
         )
     sources = [f"reference values: {where} ({_platforms(values)})"]
     policies = set(policy_hashes)

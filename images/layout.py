@@ -190,7 +190,10 @@ class ImageStore:
             with contextlib.suppress(ImageNotFoundError):
                 return layout, layout.find(reference)
         places = ", ".join(str(layout.path) for layout in self.layouts) or "no OCI layout at all"
-        raise ImageNotFoundError(f"image {reference} is in none of the places looked at ({places})")
+        raise ImageNotFoundError(
+            f"image {reference} is in none of the places looked at ({places}): put its OCI layout into one of them, "
+            "or name the folder with --images"
+        )
 
     def config(self, reference: str | ImageReference, *, accounts: bool = False) -> ImageConfig:
         """As `OciLayout.config`, from the first layout that holds the image."""

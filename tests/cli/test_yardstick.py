@@ -49,7 +49,9 @@ def test_a_file_of_values_overrides_those_of_the_manifest() -> None:
 
 
 def test_without_anything_the_user_is_told_what_to_give() -> None:
-    with pytest.raises(UsageFaultError, match="no reference values"):
+    with pytest.raises(
+        UsageFaultError, match=r"no reference values .* \(-m\).* in a trial .contrast-dev/reference-values.json"
+    ):
         by_values(NOTHING, file=None, policy_hashes=[KNOWN], policy_file=None)
     with pytest.raises(UsageFaultError, match="--coordinator-policy-hash"):
         by_values(NOTHING, file=("f", REAL), policy_hashes=[], policy_file=None)
