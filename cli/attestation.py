@@ -102,10 +102,11 @@ def show(session: Session, *, file: Path) -> None:
 
 
 @attestation.command(
+    short_help="Judge evidence offline by your own values.",
     epilog=example(
         "contrast attestation verify --report report.bin --endorsements vcek.der --endorsements chain.pem \\\n"
         "    --reference-values reference-values.json"
-    )
+    ),
 )
 @click.option("--report", "report", required=True, type=PATHS, help="Report, quote, Azure blob, or a ledger's entry.")
 @click.option(

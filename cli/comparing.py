@@ -48,7 +48,10 @@ class Side:
     source: Source | None
 
 
-@click.command(epilog=example("contrast ledger compare mine/verify/ledger yours/verify/ledger --output fork.json"))
+@click.command(
+    short_help="Compare two ledgers; evidence of a fork, if there is one.",
+    epilog=example("contrast ledger compare mine/verify/ledger yours/verify/ledger --output fork.json"),
+)
 @click.argument("one", metavar="A")
 @click.argument("other", metavar="B")
 @KEYS

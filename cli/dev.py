@@ -53,7 +53,7 @@ def dev() -> None:
     """
 
 
-@dev.command(epilog=example("contrast dev init"))
+@dev.command(short_help="Make a simulated vendor, reference values and images.", epilog=example("contrast dev init"))
 @click.option(
     "--product",
     type=click.Choice(["Milan", "Genoa", "Turin"]),
@@ -87,6 +87,7 @@ def init(session: Session, product: str) -> None:
 
 
 @dev.command(
+    short_help="Run a program in the simulated guest of one pod.",
     cls=CommandAfterDashes,
     epilog=example("contrast dev guest --pod coordinator deployment/ -- contrast-coordinator --ledger ledger"),
 )
@@ -108,7 +109,10 @@ def guest(ctx: click.Context, pod: str, bind: str, paths: tuple[Path, ...]) -> N
     ctx.exit(code)
 
 
-@dev.command(epilog=example("contrast dev run --detach deployment/\ncontrast dev stop"))
+@dev.command(
+    short_help="Run the pods of the YAML, each in a simulated guest.",
+    epilog=example("contrast dev run --detach deployment/\ncontrast dev stop"),
+)
 @click.option("--detach", is_flag=True, help="Return when every pod is ready, and leave them running.")
 @click.option(
     "--network",
@@ -150,7 +154,9 @@ def run(
     ctx.exit(asyncio.run(run_node(settings, environ=dict(os.environ), report=report)))
 
 
-@dev.command(name="stop", epilog=example("contrast dev stop"))
+@dev.command(
+    short_help="Stop what `contrast dev run --detach` started.", name="stop", epilog=example("contrast dev stop")
+)
 @json_option
 @click.pass_context
 def stop_command(ctx: click.Context) -> None:

@@ -35,10 +35,11 @@ class Sink(Protocol):
 
 
 @click.command(
+    short_help="Write the whole ledger to a new directory or tar.",
     epilog=example(
         """contrast ledger export ledger/ public/
 contrast ledger export https://coordinator.example.com:1313 ledger.tar"""
-    )
+    ),
 )
 @click.argument("source")
 @click.argument("dest", type=PATHS)

@@ -69,7 +69,11 @@ def show(session: Session, *, source: str, first: int | None, last: int | None) 
     session.output.say(f"{size} entries, root {root.hex()}")
 
 
-@ledger.command(name="replay", epilog=example("contrast ledger replay verify/ledger --at 3"))
+@ledger.command(
+    short_help="Show the state after any entry.",
+    name="replay",
+    epilog=example("contrast ledger replay verify/ledger --at 3"),
+)
 @SOURCE
 @click.option("--at", "seq", type=click.IntRange(0), default=None, help="After this entry [default: the last].")
 @json_option
@@ -86,9 +90,10 @@ def replay_command(session: Session, *, source: str, seq: int | None) -> None:
 
 
 @ledger.command(
+    short_help="Replay, derive every decision again, give a verdict.",
     epilog=example(
         "contrast ledger verify verify/ledger --reference-values values.json --coordinator-policy-hash 5f1c…"
-    )
+    ),
 )
 @SOURCE
 @click.option("--reference-values", "reference_path", type=PATHS, default=None, help="What you accept of Coordinators.")

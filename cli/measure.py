@@ -47,10 +47,11 @@ class TcbType(click.ParamType[Tcb]):
 
 
 @click.command(
+    short_help="Compute an SEV-SNP launch measurement.",
     epilog=example(
         "contrast measure --ovmf OVMF.fd --kernel vmlinuz --initrd initrd.img --append 'console=ttyS0' \\\n"
         "    --any-vcpus --product Genoa --minimum-tcb 10,0,24,84 --output reference-values.json"
-    )
+    ),
 )
 @click.option("--ovmf", required=True, type=PATHS, help="Firmware image.")
 @click.option("--kernel", type=PATHS, default=None, help="Kernel that the firmware checks by its hash.")

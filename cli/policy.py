@@ -75,11 +75,12 @@ def policy() -> None:
 
 
 @policy.command(
+    short_help="Say why a policy denies a request, and what to change.",
     epilog=example(
         "contrast policy explain deployment/web.yml --request request.json\n"
         "contrast policy explain web.rego --yaml deployment/ --request /run/policy.jsonl\n"
         "kubectl describe pod web | contrast policy explain deployment/web.yml --request -"
-    )
+    ),
 )
 @click.argument("policy_path", metavar="POLICY", type=PATHS)
 @click.option(
@@ -137,7 +138,10 @@ def explain(
     ctx.exit(1 if found else 0)
 
 
-@policy.command(epilog=example("contrast policy test deployment/web.yml requests.json"))
+@policy.command(
+    short_help="Put requests to a policy, in order, as one guest.",
+    epilog=example("contrast policy test deployment/web.yml requests.json"),
+)
 @click.argument("policy_path", metavar="POLICY", type=PATHS)
 @click.argument("requests_path", metavar="REQUESTS", type=PATHS)
 @_POD
@@ -218,7 +222,9 @@ def diff(ctx: click.Context, *, old: Path, new: Path, pod: str | None) -> None:
     ctx.exit(0 if equal else 1)
 
 
-@policy.command(epilog=example("contrast policy show deployment/web.yml"))
+@policy.command(
+    short_help="Show what a pod may do under a policy.", epilog=example("contrast policy show deployment/web.yml")
+)
 @click.argument("policy_path", metavar="POLICY", type=PATHS)
 @_POD
 @json_option

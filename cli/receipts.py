@@ -24,7 +24,9 @@ from ledger.tiles import Tile
 
 
 @click.command(
-    name="receipt", epilog=example("contrast ledger receipt verify/ledger --seq 4 --output certificate.tlog-proof")
+    short_help="Make the receipt of an entry.",
+    name="receipt",
+    epilog=example("contrast ledger receipt verify/ledger --seq 4 --output certificate.tlog-proof"),
 )
 @click.argument("source")
 @click.option("--seq", type=click.IntRange(0), required=True, help="The entry.")

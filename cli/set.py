@@ -68,6 +68,7 @@ class Done:
 
 
 @click.command(
+    short_help="Set the manifest that decides which pods get certificates.",
     name="set",
     epilog=example("contrast set -c coordinator.example.com:1313 -m manifest.json deployment/"),
 )

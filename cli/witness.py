@@ -52,7 +52,7 @@ class VerifierKeyType(click.ParamType[VerifierKey]):
             self.fail(str(error), param, ctx)
 
 
-@click.group()
+@click.group(short_help="Cosign checkpoints, so that nobody sees a second history.")
 def witness() -> None:
     """Cosign checkpoints of ledgers, so that nobody can be shown a second history.
 
@@ -61,7 +61,10 @@ def witness() -> None:
     """
 
 
-@witness.command(epilog=example("contrast witness init --state ~/witness --name witness.example.com/alice"))
+@witness.command(
+    short_help="Make a witness's keys and its empty memory.",
+    epilog=example("contrast witness init --state ~/witness --name witness.example.com/alice"),
+)
 @click.option("--state", type=PATHS, required=True, help="Directory for its keys and its memory.")
 @click.option("--name", required=True, help="Its name in signature lines.")
 @json_option

@@ -69,6 +69,14 @@ def test_every_command_shows_an_example(path: tuple[str, ...]) -> None:
     assert f"contrast {' '.join(path)}" in help_of(*path).partition("Example:")[2]
 
 
+@pytest.mark.parametrize("path", [(), *[(group,) for group in ("ledger", "witness", "policy", "attestation", "dev")]])
+def test_lists_of_commands_are_not_cut_at_80_columns(path: tuple[str, ...]) -> None:
+    """Half a sentence for a command is no answer to what it does."""
+    said = CliRunner().invoke(cli, [*path, "--help"], terminal_width=80).output.partition("Commands:")[2]
+    assert said
+    assert "..." not in said
+
+
 def test_an_unknown_option_is_exit_2() -> None:
     assert CliRunner().invoke(cli, ["verify", "--nonsense"]).exit_code == 2
 
