@@ -45,6 +45,7 @@ def render(audit: Audit, facts: Facts, source: Source) -> str:
             f"<p>{size} entries, last at {esc(when(history.state.time_ms))} UTC. Read from {mono(facts.source)} on "
             f"{esc(facts.made.strftime('%Y-%m-%d %H:%M'))} UTC.</p></header>"
         ),
+        _simulated(audit),
         _forks(audit),
         _section("What was derived again", _classes(audit) + _findings(audit, facts)),
         _section("Life of the ledger", timeline(history) + _LEGEND),
@@ -66,6 +67,16 @@ def render(audit: Audit, facts: Facts, source: Source) -> str:
 
 def _section(title: str, content: str) -> str:
     return f"<section><h2>{esc(title)}</h2>{content}</section>"
+
+
+def _simulated(audit: Audit) -> str:
+    """Loud, since the verdicts above it are green all the same."""
+    if not audit.simulated:
+        return ""
+    return (
+        '<section class="loud"><h2>SIMULATED PLATFORM</h2><p>A Coordinator of this ledger ran without hardware that '
+        "protects it. Whoever ran its machine could read and forge everything.</p></section>"
+    )
 
 
 def _forks(audit: Audit) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from attestation.evidence import Kind
 from coordinator.state import State
 from ledger.checkpoint import Checkpoint
 from manifest.model import Manifest
@@ -179,6 +180,11 @@ class Audit:
     def unproven(self) -> tuple[Finding, ...]:
         """What could not be judged because something is missing."""
         return tuple(finding for finding in self.findings if not finding.proven_wrong)
+
+    @property
+    def simulated(self) -> bool:
+        """A Coordinator of this ledger ran on a simulated platform: all of it can be in order and prove nothing."""
+        return any(epoch.event.evidence[0] == Kind.SIMULATED for epoch in self.history.state.epochs)
 
     @property
     def refused_now(self) -> tuple[Finding, ...]:

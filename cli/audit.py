@@ -283,6 +283,11 @@ def _tell_verdicts(output: Output, result: Audit, knowledge: Knowledge) -> None:
 
 def _tell_lists(output: Output, result: Audit) -> None:
     history, report = result.history, result.report
+    if result.simulated:
+        output.banner(
+            "SIMULATED PLATFORM: no hardware protects a Coordinator of this ledger. "
+            "Whoever runs its machine can read and forge everything."
+        )
     for fork in history.state.forks:
         output.banner(
             f"HISTORY WAS GIVEN UP at entry {fork.seq}, {time_text(fork.time_ms)}: this ledger went on although it "

@@ -57,6 +57,11 @@ def test_the_page_tells_the_whole_history(honest: Ledger) -> None:
     assert "default-src 'none'" in shown
 
 
+def test_the_page_of_a_simulated_platform_says_so_at_the_top(honest: Ledger) -> None:
+    """Two green verdicts are handed on; a word in the list of manifests is not read."""
+    assert "SIMULATED PLATFORM" in page(honest).partition("What was derived again")[0]
+
+
 def test_a_ledger_that_breaks_off_has_a_page_too(honest: Ledger) -> None:
     """The page is wanted most when something is wrong."""
     broken = honest.changed(honest.find("manifest.set", 1), generation=7)

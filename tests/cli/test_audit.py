@@ -231,6 +231,11 @@ def test_another_manifest_than_expected_fails(lived: World) -> None:
     assert "Policies." in result.output
 
 
+def test_an_audit_of_a_simulated_platform_says_so(lived: World) -> None:
+    """Even of a reader who gave no values, and was asked for no --allow-simulated."""
+    assert "SIMULATED PLATFORM" in lived.ok("audit", "exported").stderr
+
+
 def test_what_is_no_ledger_is_said(lived: World) -> None:
     lived.refused("audit", "nowhere", because="holds no ledger", status=4)
     lived.refused("audit", "ftp://somewhere", because="no address of a ledger", status=2)
