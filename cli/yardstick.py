@@ -97,8 +97,8 @@ def by_values(
         values, where = release.reference_values, f"released with contrast {release.version}"
     if not values:
         raise UsageFaultError(
-            "there are no reference values to judge the Coordinator by: give a manifest that you reviewed (-m), or the "
-            "values of your guest image (--reference-values FILE; in a trial .contrast-dev/reference-values.json). "
+            "there are no reference values to judge the Coordinator by: give a manifest that you reviewed (-m), or a "
+            "file of them (--reference-values; in a trial .contrast-dev/reference-values.json). "
             f"{release.note or 'This release names none.'}"
         )
     sources = [f"reference values: {where} ({_platforms(values)})"]
