@@ -23,6 +23,7 @@ from images.errors import CredentialsError
 _MAX_CONFIG: Final = 1 << 20
 _MAX_ANSWER: Final = 64 << 10
 _HELPER_S: Final = 30.0
+_LAST_S: Final = 5.0  # a killed helper is gone at once, unless a child of another session holds its pipe
 _HELPER_NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _HUB_KEY: Final = "https://index.docker.io/v1/"  # Docker's old name for its own registry, in every config.json.
 _IDENTITY: Final = "<token>"  # The user name by which helpers mark an identity token.
@@ -150,6 +151,15 @@ class DockerConfig:
             # With its children: one that keeps the pipe open would be waited for.
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
+            await _over(process)
+
+
+async def _over(process: asyncio.subprocess.Process) -> None:
+    """Wait for a process that was killed: its pipe is emptied first, since asyncio waits for the pipe as well."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_LAST_S):
+            while process.stdout is not None and await process.stdout.read(_MAX_ANSWER):
+                pass
             await process.wait()
 
 
