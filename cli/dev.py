@@ -161,7 +161,17 @@ def run(
 @click.pass_context
 def stop_command(ctx: click.Context) -> None:
     """Stop what `contrast dev run --detach` started in this workspace, and nothing else."""
-    ctx.exit(stop(ctx.obj.workspace.root, report=_reporter(ctx.obj)))
+    stopped: list[Status] = []
+    report = _reporter(ctx.obj)
+
+    def tell(item: Status) -> None:
+        stopped.append(item)
+        report(item)
+
+    status = stop(ctx.obj.workspace.root, report=tell)
+    if not stopped:
+        ctx.obj.output.note("nothing that `contrast dev run` started runs here")
+    ctx.exit(status)
 
 
 @dev.command(name="status", epilog=example("contrast dev status"))

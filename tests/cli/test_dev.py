@@ -87,3 +87,10 @@ def test_an_error_of_the_node_is_a_message(monkeypatch: pytest.MonkeyPatch) -> N
     result = run("status")
     assert result.exit_code == 1
     assert "nothing runs here" in result.output
+
+
+def test_a_stop_with_nothing_to_stop_says_so(tmp_path: Path) -> None:
+    """Silence reads as "stopped" in the wrong folder, too."""
+    result = CliRunner().invoke(cli, ["--workspace-dir", str(tmp_path), "dev", "stop"])
+    assert result.exit_code == 0
+    assert "nothing that `contrast dev run` started" in result.stderr
