@@ -71,12 +71,16 @@ def main() -> None:
             cwd=FOLDER.parent,
         )
         print(f"{time.monotonic() - began:.0f} s", file=sys.stderr)
+        try:
+            rows |= json.loads(done.stdout) if not done.returncode else {}
+        except ValueError:
+            done.returncode = 1
         if done.returncode:
             failed.append(name)
             continue
-        rows |= json.loads(done.stdout)
-    OUTPUT.parent.mkdir(exist_ok=True)
-    OUTPUT.write_text(json.dumps(rows, indent=2, sort_keys=True) + "\n", "utf-8")
+        # Written after each, so that an interrupted run keeps what it has measured.
+        OUTPUT.parent.mkdir(exist_ok=True)
+        OUTPUT.write_text(json.dumps(rows, indent=2, sort_keys=True) + "\n", "utf-8")
     print(f"{'row':32} {'value':>12} {'limit':>12} {'ratio':>7} {'wanted':>7}  unit")
     for name, row in sorted(rows.items()):
         print(_line(name, row))

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import msgpack
+import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from attestation.evidence import Evidence, Kind
@@ -163,4 +164,5 @@ def _bare(number: int) -> float:
 
 
 if __name__ == "__main__":
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # stdout is for the rows
     print(json.dumps(rows(int(sys.argv[1]) if sys.argv[1:] else EVENTS), indent=2))
