@@ -106,7 +106,8 @@ def run(settings: Settings) -> int:
         try:
             asyncio.run(serve(service, server, fetcher))
         except OSError as error:
-            log.error("cannot_listen", detail=str(error))  # noqa: TRY400 - as above.
+            action = "end who listens there, or choose --user-port, --mesh-port, --probe-port or CONTRAST_BIND"
+            log.error("cannot_listen", detail=str(error), action=action)  # noqa: TRY400 - as above.
             return EXIT_IO
         finally:
             store.close()
