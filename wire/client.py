@@ -46,6 +46,7 @@ from wire.problem import (
 )
 from wire.retry import Retry
 from wire.routes import Port, Route
+from wire.session import open_session
 from wire.statement import Statement, parse_statement
 
 _M = TypeVar("_M", bound=Struct)
@@ -109,14 +110,8 @@ class CoordinatorClient:
 
     async def __aenter__(self) -> Self:
         wait = self._timeouts
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(ssl=self._certificate, limit=32),
-            timeout=aiohttp.ClientTimeout(total=wait.exchange_s, sock_connect=wait.connect_s),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,
-            trust_env=False,
-            headers={"Accept-Encoding": "identity", "User-Agent": "contrast"},
-        )
+        connector = aiohttp.TCPConnector(ssl=self._certificate, limit=32)
+        self._session = open_session(connector=connector, exchange_s=wait.exchange_s, connect_s=wait.connect_s)
         return self
 
     async def __aexit__(

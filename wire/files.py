@@ -12,6 +12,7 @@ import aiohttp
 from wire.client import Timeouts
 from wire.problem import Problem, RemoteRefusedError, UnreachableError, UntrustworthyAnswerError
 from wire.routes import MAX_BLOB, MAX_ENTRY_BUNDLE
+from wire.session import open_session
 
 
 class FileClient:
@@ -24,14 +25,8 @@ class FileClient:
 
     async def __aenter__(self) -> Self:
         wait = self._timeouts
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=32),
-            timeout=aiohttp.ClientTimeout(total=wait.exchange_s, sock_connect=wait.connect_s),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,
-            trust_env=False,
-            headers={"Accept-Encoding": "identity", "User-Agent": "contrast"},
-        )
+        connector = aiohttp.TCPConnector(limit=32)
+        self._session = open_session(connector=connector, exchange_s=wait.exchange_s, connect_s=wait.connect_s)
         return self
 
     async def __aexit__(

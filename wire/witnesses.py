@@ -11,6 +11,7 @@ from typing import Final, Self
 import aiohttp
 
 from wire.problem import UnreachableError
+from wire.session import open_session
 
 MAX_ANSWER: Final = 64 * 1024
 _TYPE: Final = "text/plain; charset=utf-8"
@@ -29,18 +30,12 @@ class WitnessClient:
     """Speaks to any number of witnesses; an async context manager. *timeout_s* is for one whole exchange."""
 
     def __init__(self, *, timeout_s: float = 5.0) -> None:
-        self._timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=timeout_s)
+        self._timeout_s = timeout_s
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=64),
-            timeout=self._timeout,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,
-            trust_env=False,
-            headers={"Accept-Encoding": "identity", "User-Agent": "contrast"},
-        )
+        connector = aiohttp.TCPConnector(limit=64)
+        self._session = open_session(connector=connector, exchange_s=self._timeout_s, connect_s=self._timeout_s)
         return self
 
     async def __aexit__(

@@ -6,12 +6,12 @@ Reading only. The report's REPORT_DATA holds the SHA-256 of the runtime data, wh
 import base64
 import binascii
 import hashlib
-import json
 from dataclasses import dataclass
 from struct import Struct
 from typing import Any, Final
 
 from attestation.errors import HclError
+from attestation.jsonobject import load_once
 
 MAX_BLOB: Final = 16_384
 _HEADER: Final = Struct("<4sIIIIIII")  # Signature, version, size, request type, status, three reserved.
@@ -84,19 +84,12 @@ def parse_hcl(raw: bytes) -> HclReport:
 
 def _object(raw: bytes) -> dict[str, Any]:
     try:
-        value = json.loads(raw, object_pairs_hook=_once)
+        value = load_once(raw)
     except (ValueError, RecursionError) as error:
         raise HclError(f"the runtime data is no JSON: {type(error).__name__}") from None
     if not isinstance(value, dict):
         raise HclError("the runtime data is no JSON object")
     return value
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a key stands there twice")
-    return found
 
 
 def _attestation_key(document: dict[str, Any]) -> tuple[int, int]:

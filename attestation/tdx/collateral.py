@@ -13,6 +13,7 @@ from typing import Any, Final
 import dcap_qvl
 
 from attestation.errors import CollateralError
+from attestation.jsonobject import load_once
 
 FIELDS: Final = (
     "pck_crl_issuer_chain",
@@ -87,19 +88,12 @@ def _object(raw: bytes) -> dict[str, Any]:
     if max(raw.count(b"["), raw.count(b"{")) > 4096:
         raise CollateralError("more than 4096 arrays or objects")
     try:
-        value = json.loads(raw, object_pairs_hook=_once)
+        value = load_once(raw)
     except (ValueError, RecursionError) as error:
         raise CollateralError(f"not JSON: {type(error).__name__}") from None
     if not isinstance(value, dict):
         raise CollateralError("not a JSON object")
     return value
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a key stands there twice")
-    return found
 
 
 def _fmspc(document: dict[str, Any]) -> bytes:
