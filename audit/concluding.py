@@ -9,9 +9,9 @@ from audit.judging import verdict_fault
 from audit.known_now import Today
 from audit.reading import Reading
 from audit.report import EpochEntry, Finding, Report
+from coordinator.epoch_rules import describe, epoch_verifier_key
 from coordinator.events import EpochOpened
 from coordinator.refusals import RuleBrokenError, UnprovenError
-from coordinator.rules import describe, epoch_verifier_key
 from coordinator.state import Epoch, State
 from ledger.checkpoint import Checkpoint, open_finished, parse_checkpoint, read_checkpoint
 from ledger.errors import LedgerContentError, NoteError

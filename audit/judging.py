@@ -15,9 +15,10 @@ from audit.cases import AttestationCase, Case, CertificateCase, Fault, Head, Kno
 from audit.known_now import Today
 from coordinator import ca
 from coordinator.decide import MAX_PREPARED_MS
+from coordinator.epoch_rules import describe
 from coordinator.events import AttestationAccepted, CertificateIssued, SecretReleased
 from coordinator.keys import sha256
-from coordinator.rules import describe, moment
+from coordinator.times import moment
 from manifest.model import Manifest
 from manifest.parse import parse_manifest
 from wire.extensions import (

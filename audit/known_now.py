@@ -12,7 +12,7 @@ from attestation.judge import ChainCache, judge
 from attestation.reference import ReferenceValues, SnpReferenceValues, TdxReferenceValues
 from attestation.verdict import Verdict
 from audit.cases import Knowledge
-from coordinator.rules import describe
+from coordinator.epoch_rules import describe
 from manifest.model import Manifest
 
 CHIP_ID_BYTES: Final = 64

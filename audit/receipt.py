@@ -14,8 +14,8 @@ Who trusts the keys' file trusts its epochs: they were judged by whoever wrote i
 import hashlib
 from dataclasses import dataclass
 
+from coordinator.epoch_rules import epoch_verifier_key
 from coordinator.events import CertificateIssued, EventError, decode_event
-from coordinator.rules import epoch_verifier_key
 from coordinator.state import State
 from ledger.checkpoint import Checkpoint
 from ledger.cose import parse_receipt, verify_receipt

@@ -24,10 +24,10 @@ from coordinator.epoch import open_epoch, tls_context
 from coordinator.metrics import Metrics
 from coordinator.opening import open_ledger
 from coordinator.refusals import RuleBrokenError, UnprovenError
-from coordinator.rules import moment
 from coordinator.server import Server
 from coordinator.service import Service, World
 from coordinator.settings import Settings, SettingsError, read_settings
+from coordinator.times import moment
 from coordinator.witness_policy import read_witness_policy
 from coordinator.witnessing import Witnessing
 from ledger.errors import LedgerError

@@ -21,8 +21,9 @@ from coordinator.events import Event
 from coordinator.keys import Seed, public_bytes
 from coordinator.metrics import Metrics
 from coordinator.opening import Opened, verified_draft
-from coordinator.rules import Rules, moment
+from coordinator.rules import Rules
 from coordinator.state import State
+from coordinator.times import moment
 from ledger.checkpoint import origin_of
 from ledger.codec import MAX_INT
 from ledger.entry import Entry

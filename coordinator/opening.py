@@ -4,10 +4,11 @@ import hashlib
 import secrets
 from dataclasses import dataclass, field
 
+from coordinator.epoch_rules import epoch_verifier_key
 from coordinator.events import CONTROL_TYPES
 from coordinator.keys import SALT_BYTES, SEED_BYTES, Seed
 from coordinator.refusals import RuleBrokenError
-from coordinator.rules import Rules, epoch_verifier_key
+from coordinator.rules import Rules
 from coordinator.state import EMPTY, State
 from ledger.checkpoint import Checkpoint, open_finished_by
 from ledger.entry import Entry, parse_entry

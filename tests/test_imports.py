@@ -41,14 +41,20 @@ ALLOWED: dict[str, set[str]] = {
 
 COORDINATOR_PURE = {
     "coordinator.ca",
+    "coordinator.ca_rules",
     "coordinator.commands",
     "coordinator.decide",
+    "coordinator.documents",
+    "coordinator.epoch_rules",
     "coordinator.errors",
     "coordinator.events",
     "coordinator.keys",
+    "coordinator.owner_rules",
     "coordinator.refusals",
     "coordinator.rules",
     "coordinator.state",
+    "coordinator.times",
+    "coordinator.workload_rules",
 }
 """What of the Coordinator an auditor and the CLI may use: it opens no socket and no file."""
 
