@@ -9,7 +9,9 @@ from audit.html_manifests import manifest_history
 from audit.html_style import STYLE
 from audit.html_text import brief, esc, mono, table, used_at, when
 from audit.html_timeline import timeline
-from audit.report import Audit, Finding
+from audit.receipt import keyring_of
+from audit.report import Audit, Finding, Report
+from ledger.cosigned import Cosigned
 from ledger.errors import LedgerError
 from ledger.note import split_note
 from ledger.source import Source
@@ -26,12 +28,14 @@ class Facts:
         made: When the page was made.
         knowledge: By what the second verdict was given.
         expected: How the manifest in force differs from the one that the auditor expected.
+        witness_policy: Cosignatures were to be checked.
     """
 
     source: str
     made: datetime
     knowledge: Knowledge
     expected: tuple[str, ...] = ()
+    witness_policy: bool = False
 
 
 def render(audit: Audit, facts: Facts, source: Source) -> str:
@@ -40,7 +44,7 @@ def render(audit: Audit, facts: Facts, source: Source) -> str:
     size = history.state.size if report is None else report.checkpoint.size
     body = [
         f'<header><h1>Audit of a ledger</h1><p class="origin">{mono(history.state.origin or "unreadable")}</p>',
-        f'<div class="verdicts">{_then(audit)}{_now(audit, facts)}</div>',
+        f'<div class="verdicts">{_then(audit)}{_now(audit, facts)}{_witnessed(audit, facts)}</div>',
         (
             f"<p>{size} entries, last at {esc(when(history.state.time_ms))} UTC. Read from {mono(facts.source)} on "
             f"{esc(facts.made.strftime('%Y-%m-%d %H:%M'))} UTC.</p></header>"
@@ -53,7 +57,7 @@ def render(audit: Audit, facts: Facts, source: Source) -> str:
         _section("Manifests", manifest_history(history.manifests) + _moved(audit)),
         _section("Certificates by policy", _policies(audit)),
         _section("Refused attestations", _refusals(audit)),
-        _section("Checkpoint and its signatures", _checkpoint(source)),
+        _section("Checkpoint and its signatures", _checkpoint(audit, source)),
         _section("What this does not say", _LIMITS),
     ]
     return (
@@ -111,6 +115,23 @@ def _now(audit: Audit, facts: Facts) -> str:
     if audit.report is None:
         return _verdict("open", f"As known on {day}", "Not judged to the end: the ledger breaks off")
     return _verdict("good", f"As known on {day}", f"Every accepted evidence would pass; {by}")
+
+
+def _witnessed(audit: Audit, facts: Facts) -> str:
+    """The third verdict, for those who gave a witness policy."""
+    title, found = "As witnessed", audit.cosigned
+    if not facts.witness_policy:
+        return ""
+    if found is None:
+        return _verdict("open", title, "Not judged: the ledger breaks off")
+    if found.contradictions:
+        return _verdict("bad", title, "Witnesses know another history")
+    size = audit.history.state.size
+    if not found.quorum:
+        return _verdict("bad", title, f"A quorum has seen {found.seen or 'none'} of {size} entries")
+    if found.time_s is None:
+        return _verdict("open", title, "The policy asks for nobody's cosignature")
+    return _verdict("good", title, f"A quorum has seen all of it, as of {when(found.time_s * 1000)} UTC")
 
 
 def _verdict(kind: str, title: str, text: str) -> str:
@@ -227,19 +248,49 @@ def _refusals(audit: Audit) -> str:
     return table(("code", "times"), rows, numeric=(1,))
 
 
-def _checkpoint(source: Source) -> str:
+def _checkpoint(audit: Audit, source: Source) -> str:
     try:
         raw = source.checkpoint()
         text, signatures = split_note(raw)
     except LedgerError as error:
         return f'<p class="hit">{esc(error)}</p>'
-    rows = [(mono(signature.name), mono(signature.key_id.hex())) for signature in signatures]
+    found = audit.cosigned
+    seen = {} if found is None else {(each.key.name, each.key.key_id): each for each in found.sightings}
+    own = {} if audit.report is None else _verified(audit.report)
+    rows = []
+    for line in signatures:
+        whose = '<span class="soft">not checked</span>'
+        if (sighting := seen.get((line.name, line.key_id))) is not None:
+            whose = (
+                f'<span class="fine">witness {esc(sighting.witness)}, {esc(when(sighting.time_s * 1000))} UTC</span>'
+            )
+        elif (signer := own.pop((line.name, line.key_id), None)) is not None:
+            whose = f'<span class="fine">{signer}</span>'
+        rows.append((mono(line.name), mono(line.key_id.hex()), whose))
     lines = "\n".join(esc(line) for line in text.splitlines())
-    return (
-        f"<pre>{lines}</pre>{table(('signed under the name', 'key id'), rows)}"
-        '<p class="soft">The ledger key signs under the origin, the Coordinator under /epoch; other names are '
-        "witnesses, whose keys this page does not know: check them with a witness policy.</p>"
-    )
+    return f"<pre>{lines}</pre>{table(('signed under the name', 'key id', 'verified as'), rows)}{_witnesses(found)}"
+
+
+def _verified(report: Report) -> dict[tuple[str, bytes], str]:
+    """Whose signatures the audit has verified, if they are there: the ledger's, and those of the Coordinators then."""
+    keys = keyring_of(report.state)
+    own = {(key.name, key.key_id): "the ledger" for key in (keys.ledger, *keys.more)}
+    then = [each.key for each in keys.epochs if each.signs(report.checkpoint.size)]
+    return own | {(key.name, key.key_id): "the Coordinator" for key in then}
+
+
+def _witnesses(found: Cosigned | None) -> str:
+    if found is None:
+        return (
+            '<p class="soft">Names other than the ledger\'s own are witnesses. Their cosignatures were not checked: '
+            "that takes a witness policy.</p>"
+        )
+    rows = [
+        (esc(each.witness), str(each.size), esc(when(each.time_s * 1000)), esc(each.source)) for each in found.sightings
+    ]
+    rows += [(esc(name), "-", '<span class="soft">no cosignature</span>', "") for name in found.silent]
+    head = ("witness", "entries seen", "at, by its clock (UTC)", "shown by")
+    return "<h3>Witnesses of your policy</h3>" + table(head, rows, numeric=(1,))
 
 
 _LEGEND: Final = (

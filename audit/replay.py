@@ -11,9 +11,11 @@ from audit.report import Audit, Finding, Report, Tally
 from coordinator.events import CertificateIssued, LedgerRecovered
 from coordinator.refusals import RuleBrokenError, UnprovenError
 from coordinator.state import State
+from ledger.cosigned import Asked, Cosigned, cosigned_by
 from ledger.entry import parse_entry
 from ledger.errors import LedgerContentError, LedgerError
 from ledger.merkle import range_root
+from ledger.note import VerifierKey
 from ledger.source import Source
 from ledger.tilenodes import TileNodes
 from ledger.tiles import Tile
@@ -75,6 +77,7 @@ def examine(
     reference_values: Sequence[ReferenceValues] | None = None,
     coordinator_policies: Collection[bytes] | None = None,
     knowledge: Knowledge | None = None,
+    witnesses: Asked | None = None,
     workers: int = 2,
     draft: bool = False,
     progress: Progress | None = None,
@@ -82,8 +85,12 @@ def examine(
     """Replay *source* as far as it makes sense, and say what was found; nothing found is raised.
 
     As :func:`replay`; *knowledge* judges accepted evidence a second time, by what is known now.
+    Cosignatures are verified where *witnesses* are given.
+
+    Raises:
+        NoteError: A checkpoint beside the ledger's own is none of this ledger, or the policy is for other logs.
     """
-    report, broken, verified = None, None, None
+    report, broken, verified, cosigned = None, None, None, None
     with Jury(workers=workers, knowledge=knowledge) as jury:
         reading = Reading(source, jury, progress)
         try:
@@ -108,8 +115,10 @@ def examine(
                 )
             except (LedgerError, RuleBrokenError, UnprovenError) as error:
                 broken = error
+            if report is not None and witnesses is not None:
+                cosigned = cosigned_in(report, witnesses, nodes)
     faults.sort(key=lambda fault: fault.seq)
-    return _examined(reading, report, broken, faults)
+    return _examined(reading, report, broken, faults, cosigned)
 
 
 def state_at(source: Source, size: int) -> State:
@@ -128,7 +137,42 @@ def state_at(source: Source, size: int) -> State:
     return reading.state
 
 
-def _examined(reading: Reading, report: Report | None, broken: Exception | None, faults: Sequence[Fault]) -> Examined:
+def cosigned_in(report: Report, witnesses: Asked, nodes: TileNodes | None = None) -> Cosigned:
+    """What *witnesses* say of the ledger of *report*; its *nodes* are needed for checkpoints beside its own.
+
+    Raises:
+        NoteError: as :func:`examine`.
+    """
+    end = report.checkpoint
+
+    def root_at(size: int) -> bytes:
+        return end.root if size == end.size or nodes is None else range_root(0, size, nodes.node)
+
+    return cosigned_by(
+        witnesses,
+        report.checkpoint_raw,
+        ledger_key=VerifierKey.parse(report.state.verifier_keys[0]),
+        checkpoint=end,
+        root_at=root_at,
+    )
+
+
+def _witness_findings(cosigned: Cosigned | None) -> list[Finding]:
+    if cosigned is None:
+        return []
+    return [
+        *(Finding(seq=None, code="cosignature_wrong", text=text) for text in cosigned.false),
+        *(Finding(seq=None, code="witness_contradicts", text=text) for text in cosigned.contradictions),
+    ]
+
+
+def _examined(
+    reading: Reading,
+    report: Report | None,
+    broken: Exception | None,
+    faults: Sequence[Fault],
+    cosigned: Cosigned | None,
+) -> Examined:
     certain = [fault for fault in faults if not fault.now]
     first = certain[0] if certain else None
     error: Exception | None = broken
@@ -141,6 +185,7 @@ def _examined(reading: Reading, report: Report | None, broken: Exception | None,
     ending = None if broken is None else _ending(broken, reading.state.size)
     if ending is not None:
         findings.append(ending)
+    findings += _witness_findings(cosigned)
     findings.sort(key=lambda finding: (finding.seq is None, finding.seq or 0))
     known = set(map(id, reading.findings))
     tallies = {kind: Tally(seen=seen) for kind, seen in reading.counts.items()}
@@ -159,6 +204,7 @@ def _examined(reading: Reading, report: Report | None, broken: Exception | None,
         findings=tuple(findings[:MAX_FINDINGS]) if ending is None else (*findings[: MAX_FINDINGS - 1], ending),
         more=reading.more + max(0, len(findings) - MAX_FINDINGS),
         tallies=tallies,
+        cosigned=cosigned,
     )
     return Examined(result, error)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from attestation.evidence import Kind
 from coordinator.state import State
 from ledger.checkpoint import Checkpoint
+from ledger.cosigned import Cosigned
 from manifest.model import Manifest
 
 
@@ -162,6 +163,7 @@ class Audit:
         findings: All contradictions and everything unproven, *broken* included, in the ledger's order.
         more: How many further findings are only counted.
         tallies: Per type of event what came of it, in the order of the ledger's life.
+        cosigned: What witnesses say; None where nobody asked, or where the ledger broke off.
     """
 
     history: History
@@ -170,6 +172,7 @@ class Audit:
     findings: tuple[Finding, ...]
     more: int
     tallies: Mapping[str, "Tally"]
+    cosigned: Cosigned | None = None
 
     @property
     def contradictions(self) -> tuple[Finding, ...]:

@@ -15,6 +15,8 @@ from audit.html_text import used_at
 from audit.known_now import CHIP_ID_BYTES, PLATFORM_ID_BYTES, read_crl
 from audit.replay import examine
 from audit.report import Audit, Tally
+from cli import cosigned as witnessing
+from cli.cosigned import cosigned_option, read_asked, witness_policy_option
 from cli.counting import counting
 from cli.differences import differences
 from cli.errors import RefusedError
@@ -66,6 +68,8 @@ contrast audit https://coordinator.example.com:1313 --crl Milan.crl --deny-chip-
     help="What you accept: of Coordinators at any time, and of every pod as known now.",
 )
 @judging_options
+@witness_policy_option
+@cosigned_option
 @click.option("--at", type=TimeType(), default=None, metavar="TIME", help="What is known now is judged then [now].")
 @click.option("--crl", "crl_paths", type=PATHS, multiple=True, help="Revocation list of today (may be repeated).")
 @click.option(
@@ -87,6 +91,8 @@ def audit(
     reference_path: Path | None,
     policy_hashes: tuple[bytes, ...],
     allow_simulated: bool,
+    witness_path: Path | None,
+    cosigned_paths: tuple[Path, ...],
     at: datetime | None,
     crl_paths: tuple[Path, ...],
     deny_path: Path | None,
@@ -100,6 +106,7 @@ def audit(
 
     There are two verdicts. As decided then: does every decision follow from the inputs, the time and the rules that
     were recorded? As known now: would the evidence pass today, by the revocation lists and deny-lists that you give?
+    With --witness-policy there is a third: have enough witnesses seen this very ledger, to its end?
     """
     session: Session = ctx.obj
     output = session.output
@@ -117,6 +124,7 @@ def audit(
         allow_simulated=allow_simulated,
         manifest=expected,
     )
+    witnesses = read_asked(witness_path, cosigned_paths)
     now = datetime.now(UTC)  # noqa: TID251 a command is where the clock is read
     knowledge = Knowledge(
         at=at or now,
@@ -131,18 +139,30 @@ def audit(
             reference_values=None if yardstick is None else yardstick.reference_values,
             coordinator_policies=known_policies(session.workspace, yardstick, policy_hashes),
             knowledge=knowledge,
+            witnesses=witnesses,
             workers=len(os.sched_getaffinity(0)),
             progress=lambda done: count(done, total),
         )
         result = examined.result
         differs = _differences(expected, result)
         if html_path is not None:
-            facts = Facts(source=source, made=now, knowledge=knowledge, expected=tuple(differs))
+            facts = Facts(
+                source=source,
+                made=now,
+                knowledge=knowledge,
+                expected=tuple(differs),
+                witness_policy=witnesses is not None,
+            )
             apply_changes(change(html_path, render(result, facts, opened).encode(), what="report"))
     bad = bool(result.contradictions or result.refused_now or differs)
-    ok = not bad and (allow_missing or not result.unproven)
+    unseen = witnesses is not None and (result.cosigned is None or not result.cosigned.quorum)
+    ok = not bad and not unseen and (allow_missing or not result.unproven)
     output.document(document(result, knowledge, differs, ok=ok))
     _tell(output, result, knowledge, differs)
+    if result.cosigned is not None or witnesses is None:
+        witnessing.tell(output, result.cosigned, result.history.state.size)
+    else:
+        output.say("as witnessed: not judged, since the ledger breaks off", style="bold yellow")
     if html_path is not None:
         output.say(f"report: {html_path}")
     if not ok:
@@ -181,6 +201,7 @@ def document(result: Audit, knowledge: Knowledge, differs: Sequence[str], *, ok:
         "then": "proven" if not (result.contradictions or result.unproven) else "refused" if first else "unproven",
         "now": "refused" if result.refused_now else "not_judged" if report is None else "accepted",
         "at": knowledge.at.isoformat(),
+        "witnesses": witnessing.document(result.cosigned),
         "classes": {
             kind: {
                 "seen": tally.seen,

@@ -8,19 +8,22 @@ from typing import Final
 import click
 
 from attestation.reference import ReferenceValues
-from audit.replay import replay, state_at
+from audit.replay import cosigned_in, replay, state_at
 from audit.report import Report
 from cli.comparing import check_evidence, compare
+from cli.cosigned import cosigned_option, demand_quorum, document, read_asked, tell, witness_policy_option
 from cli.errors import RefusedError, UsageFaultError
 from cli.events import entry_json, row, short, state_json, time_text
 from cli.export import export
 from cli.judging import known_policies, own_yardstick
 from cli.options import PATHS, judging_options
-from cli.receipts import check_receipt_command, receipt
+from cli.receipts import check_receipt_command, receipt, tile_reader
 from cli.session import Session, example, json_option
 from cli.sources import Opened, open_ledger
 from coordinator.state import State
+from ledger.cosigned import Cosigned
 from ledger.entry import Entry
+from ledger.tilenodes import TileNodes
 
 SOURCE = click.argument("source")
 SHOWN: Final = 1000  # Events on a screen, where nobody asked for more.
@@ -98,6 +101,8 @@ def replay_command(session: Session, *, source: str, seq: int | None) -> None:
 @SOURCE
 @click.option("--reference-values", "reference_path", type=PATHS, default=None, help="What you accept of Coordinators.")
 @judging_options
+@witness_policy_option
+@cosigned_option
 @json_option
 @click.pass_obj
 def verify(
@@ -107,6 +112,8 @@ def verify(
     reference_path: Path | None,
     policy_hashes: tuple[bytes, ...],
     allow_simulated: bool,
+    witness_path: Path | None,
+    cosigned_paths: tuple[Path, ...],
 ) -> None:
     """Replay a ledger, derive every decision again, and give a verdict.
 
@@ -114,6 +121,7 @@ def verify(
     contradiction, and not a ledger that somebody made up as a whole.
     """
     output = session.output
+    witnesses = read_asked(witness_path, cosigned_paths)
     yardstick = own_yardstick(
         session.workspace,
         output,
@@ -125,10 +133,14 @@ def verify(
     values: Sequence[ReferenceValues] | None = None if yardstick is None else yardstick.reference_values
     with open_ledger(source) as opened, output.working("deriving every decision again"):
         report = replay(opened.source, reference_values=values, coordinator_policies=policies)
-        _verdict(session, source, opened, report)
+        cosigned = None
+        if witnesses is not None:
+            nodes = TileNodes(report.checkpoint.size, tile_reader(opened.source))
+            cosigned = cosigned_in(report, witnesses, nodes)
+        _verdict(session, source, opened, report, cosigned)
 
 
-def _verdict(session: Session, source: str, opened: Opened, report: Report) -> None:
+def _verdict(session: Session, source: str, opened: Opened, report: Report, cosigned: Cosigned | None) -> None:
     output, size = session.output, report.checkpoint.size
     lines = [f"{_place(item.seq)}{item.code}: {item.text}" for item in report.problems]
     if not report.ok:
@@ -137,6 +149,7 @@ def _verdict(session: Session, source: str, opened: Opened, report: Report) -> N
             f"{source} does NOT pass: {wrong} contradictions, {len(report.problems) - wrong} decisions unproven",
             details=tuple(lines),
         )
+    demand_quorum(cosigned, size, name=source)
     counts = ", ".join(f"{number} {kind}" for kind, number in sorted(report.counts.items()))
     output.document(
         {
@@ -151,6 +164,7 @@ def _verdict(session: Session, source: str, opened: Opened, report: Report) -> N
                 for item in report.manifests
             ],
             "coordinator_policies": [digest.hex() for digest in report.coordinator_policies],
+            "witnesses": document(cosigned),
         }
     )
     output.say(f"ledger {report.checkpoint.origin}")
@@ -161,6 +175,7 @@ def _verdict(session: Session, source: str, opened: Opened, report: Report) -> N
         )
     if opened.size > size:
         output.say(f"entries {size} to {opened.size - 1} are not covered by a finished checkpoint yet")
+    tell(output, cosigned, size)
     output.say(
         f"{source} passes: chain, tree, signatures, checkpoint, and every decision derived again", style="bold green"
     )

@@ -12,7 +12,9 @@ from pathlib import Path
 
 import click
 
+from audit.replay import cosigned_in
 from cli.attesting import AttestedCoordinator, announce, attest, demand_active, patiently, persistent
+from cli.cosigned import demand_quorum, document, read_asked, tell, witness_policy_option
 from cli.differences import differences
 from cli.errors import DiffersError, LocalFileError, RefusedError
 from cli.events import time_text
@@ -35,6 +37,7 @@ from cli.session import Session, example, json_option
 from cli.verifying import Verified, control_head, verify_control, verify_ledger, write_results
 from cli.workspace import Workspace, apply_changes, read_file, read_optional, replace_folder
 from cli.yardstick import Yardstick, by_manifest, by_values, check_simulated
+from ledger.cosigned import Asked, Cosigned
 from ledger.source import DirectorySource, Source
 from manifest.model import Manifest
 from manifest.parse import parse_manifest
@@ -52,6 +55,7 @@ class Job:
     new_ledger: bool
     full: bool
     now: datetime
+    witnesses: Asked | None
 
 
 @click.command(
@@ -70,6 +74,7 @@ curl --cacert ./verify/mesh-root.pem https://web.example.com/"""
     help="File with reference values, instead of those released with this program.",
 )
 @judging_options
+@witness_policy_option
 @click.option("--full", is_flag=True, help="Download the whole ledger and derive every single decision again.")
 @new_ledger_option
 @timeout_option(10)
@@ -83,6 +88,7 @@ def verify(
     reference_path: Path | None,
     policy_hashes: tuple[bytes, ...],
     allow_simulated: bool,
+    witness_path: Path | None,
     full: bool,
     new_ledger: bool,
     timeout_s: float,
@@ -107,6 +113,7 @@ def verify(
         new_ledger=new_ledger,
         full=full,
         now=datetime.now(UTC),  # noqa: TID251 a command is where the clock is read
+        witnesses=read_asked(witness_path),
     )
     memory = Memory.load(workspace)
     folder = workspace.verify.resolve()  # A link stays a link.
@@ -117,10 +124,12 @@ def verify(
             "replaying the ledger and deriving every decision again" if full else "judging its history"
         ):
             verified = _judge(job, source, attested, memory)
+            cosigned = None if job.witnesses is None else cosigned_in(verified.report, job.witnesses)
+            demand_quorum(cosigned, verified.head.size, name=str(coordinator))
         write_results(fresh, verified, address=str(coordinator))
         replace_folder(folder, fresh)
     apply_changes(memory.remembering(str(coordinator), verified.head))
-    _tell(session, verified, attested, yardstick)
+    _tell(session, verified, attested, yardstick, cosigned)
 
 
 def _yardstick(
@@ -199,7 +208,9 @@ def _fresh_folder(root: Path) -> Iterator[Path]:
         shutil.rmtree(fresh, ignore_errors=True)
 
 
-def _tell(session: Session, verified: Verified, attested: AttestedCoordinator, yardstick: Yardstick) -> None:
+def _tell(
+    session: Session, verified: Verified, attested: AttestedCoordinator, yardstick: Yardstick, cosigned: Cosigned | None
+) -> None:
     output, workspace, report = session.output, session.workspace, verified.report
     folder = workspace.shown(workspace.verify)
     for fork in report.state.forks:
@@ -246,6 +257,7 @@ def _tell(session: Session, verified: Verified, attested: AttestedCoordinator, y
             ],
             "coordinator_policies": [digest.hex() for digest in report.coordinator_policies],
             "counts": dict(report.counts),
+            "witnesses": document(cosigned),
             "written": folder,
         }
     )
@@ -296,5 +308,6 @@ def _tell(session: Session, verified: Verified, attested: AttestedCoordinator, y
             "only --full proves: that each attestation and certificate followed the manifest of its time, and that no "
             "manifest or Coordinator stands outside that chain (the attested Coordinator says that it checked both)"
         )
+    tell(output, cosigned, verified.head.size)
     output.say(f"ledger {verified.head.origin}")
     output.say(f"verified: trust {folder}/mesh-root.pem for the manifest in force", style="bold green")

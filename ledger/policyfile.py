@@ -208,5 +208,10 @@ def _witnessed(member: Member, names: Collection[str]) -> bool:
     return sum(_witnessed(each, names) for each in member.members) >= member.threshold
 
 
+def shown_name(name: str) -> str:
+    """A name of the policy as people wrote it."""
+    return name.encode("latin-1").decode("utf-8", "replace")
+
+
 def _shown(name: str) -> str:
-    return repr(name.encode("latin-1").decode("utf-8", "replace")[:80])
+    return repr(shown_name(name)[:80])
