@@ -9,7 +9,7 @@ from click.testing import CliRunner, Result
 
 from attestation.explain import explain
 from attestation.reference import ReferenceValues
-from cli.main import cli
+from cli.program import cli
 from manifest.reference_file import render_reference_values
 from tests.support.snp_vectors import find, genuine_reports
 from tests.support.tdx_vectors import find_quote, published_quotes

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from cli.main import cli
+from cli.program import cli
 from localnode.errors import LocalNodeError
 from localnode.node import NodeSettings
 from localnode.status import Phase, Status

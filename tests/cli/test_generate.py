@@ -17,7 +17,7 @@ from click.testing import CliRunner, Result
 
 from cli.deployment import annotated_policy
 from cli.keys import new_seedshare_owner_key, pkcs1, seedshare_owner_public
-from cli.main import cli
+from cli.program import cli
 from k8s.resources import INITDATA, load_folder, read_resources
 from localnode.deployment import find_pod
 from localnode.setup import dev_init

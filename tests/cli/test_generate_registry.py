@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 
 from cli.imaging import HostType, MirrorType
 from cli.keys import new_seedshare_owner_key
-from cli.main import cli
+from cli.program import cli
 from images.layout import ImageStore
 from images.transport import Mirror
 from localnode.deployment import find_pod, read_deployment

@@ -10,7 +10,7 @@ from sevsnpmeasure.sev_mode import SevMode
 from sevsnpmeasure.vcpu_types import CPU_SIGS
 
 from attestation.reference import SnpReferenceValues
-from cli.main import cli
+from cli.program import cli
 from manifest.reference_file import parse_reference_values
 from tests.support.firmware import RESET_EIP, firmware
 

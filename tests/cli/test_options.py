@@ -4,8 +4,8 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from cli.main import cli
 from cli.options import AddressType, DigestType
+from cli.program import cli
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from cli.main import cli
+from cli.program import cli
 from k8s.resources import POLICY
 from tests.support.policies import IMAGE, RICH, Case, case, layered_case, simple_pod
 

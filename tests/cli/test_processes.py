@@ -79,7 +79,7 @@ def test_a_reader_that_went_away_is_neither_a_refusal_nor_a_success(writes: str)
     """`contrast … | head` with pipefail: 1 would say that a verification failed."""
     program = f"""
 import click
-from cli.main import Program
+from cli.program import Program
 from cli.output import Output
 
 @click.command()

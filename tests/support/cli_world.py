@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 from cryptography.hazmat.primitives import serialization
 
 from attestation.issuer import Issuer
-from cli.main import cli
+from cli.program import cli
 from coordinator.witnessing import Witnessing
 from ledger.memory import MemoryStore
 from ledger.store import Store
