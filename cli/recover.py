@@ -207,7 +207,7 @@ async def _recover(job: Job, memory: Memory, output: Output, folder: Path) -> Re
         for lost in offered.lost:
             output.banner(f"ACCEPTED ON REQUEST: the ledger does not extend {lost}. This will stand in it for ever.")
         request = sealed_request(
-            seed, job.key, attested.statement, attested.statement_raw, unverified, lost=offered.lost
+            seed, job.key, attested.statement, attested.statement_raw, unverified, now=job.now, lost=offered.lost
         )
         response = await client.recover(request)
         head = head_of(attested.statement, response.checkpoint)

@@ -6,6 +6,7 @@ Such a Coordinator has no seed, so its ledger ends in a draft: a checkpoint that
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -116,6 +117,7 @@ def sealed_request(
     statement_raw: bytes,
     unverified: Unverified,
     *,
+    now: datetime,
     lost: Sequence[KnownHead] = (),
 ) -> RecoveryRequest:
     """Return the request that gives *seed* to the Coordinator of *statement*, for that ledger and no other.
@@ -141,4 +143,5 @@ def sealed_request(
         share_owner=hashlib.sha256(pkcs1(key.public_key())).hexdigest(),
         signature=sign_recovery(key, message),
         accepted_fork=fork,
+        owner_time_ms=round(now.timestamp() * 1000),
     )

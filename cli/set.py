@@ -192,7 +192,9 @@ async def _set(job: Job, memory: Memory, output: Output) -> Done:
         attested = await patiently(attempt, timeout_s=job.timeout_s, output=output, what=f"attesting {address}")
         announce(output, attested, job.yardstick)
         remembered = await _continues(attested.statement, client, memory, job, address)
-        request = signed_request(job.manifest, job.policies, job.keys, attested.statement, previous=job.previous)
+        request = signed_request(
+            job.manifest, job.policies, job.keys, attested.statement, previous=job.previous, now=job.now
+        )
 
         async def send() -> SetManifestResponse:
             return await client.set_manifest(request)
@@ -230,6 +232,7 @@ def signed_request(
     statement: Statement,
     *,
     previous: bytes | None,
+    now: datetime,
 ) -> SetManifestRequest:
     """Return the request that sets *manifest* after *previous*, else after the transition in force."""
     origin = statement.origin or ""
@@ -245,6 +248,7 @@ def signed_request(
         policies=policies,
         previous=before.hex(),
         signatures=tuple(OwnerSignature(public_key=item.spki, signature=item.signature) for item in signatures),
+        owner_time_ms=round(now.timestamp() * 1000),
     )
 
 

@@ -20,6 +20,7 @@ from attestation.errors import IssueError
 from attestation.fetch import Fetcher
 from attestation.issuer import find_issuer
 from coordinator import logs
+from coordinator.clock import MAX_AHEAD_MS, ClockBehindError
 from coordinator.epoch import open_epoch, tls_context
 from coordinator.metrics import Metrics
 from coordinator.opening import open_ledger
@@ -27,7 +28,7 @@ from coordinator.refusals import RuleBrokenError, UnprovenError
 from coordinator.server import Server
 from coordinator.service import Service, World
 from coordinator.settings import Settings, SettingsError, read_settings
-from coordinator.times import moment
+from coordinator.times import moment, shown
 from coordinator.witness_policy import read_witness_policy
 from coordinator.witnessing import Witnessing
 from ledger.errors import LedgerError
@@ -81,6 +82,9 @@ def run(settings: Settings) -> int:
     log.info(
         "opened", size=opened.log.size, generation=opened.state.generation, ms=round((time.monotonic() - began) * 1000)
     )
+    newest_ms, now_ms = opened.state.time_ms, _clock_ms()
+    if newest_ms > now_ms + MAX_AHEAD_MS:
+        log.warning("ledger_ahead", newest_entry=shown(newest_ms), clock=shown(now_ms), action=ClockBehindError.action)
     gc.collect()
     gc.freeze()  # What is loaded stays; the collector need not look at it again for every certificate.
     metrics = Metrics()
@@ -165,7 +169,7 @@ def _clock_ms() -> int:
 
 
 def _monotonic_ms() -> int:
-    return time.monotonic_ns() // 1_000_000
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000  # Goes on while the machine sleeps.
 
 
 if __name__ == "__main__":

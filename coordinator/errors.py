@@ -17,6 +17,8 @@ class CoordinatorError(Exception):
     status = HTTPStatus.INTERNAL_SERVER_ERROR
     title = "The Coordinator failed"
     action = "Look at the Coordinator's log; try again later."
+    retry_after_s = 1
+    """What Retry-After says where ``status`` is 429 or 503."""
 
     def __init__(
         self, detail: str = "", *, seen: str | None = None, wanted: str | None = None, action: str | None = None

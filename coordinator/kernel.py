@@ -12,11 +12,12 @@ import structlog
 from attestation.collateral.endorse import Endorser
 from attestation.issuer import Issuer
 from coordinator.authority import Authority, make_authority
+from coordinator.clock import SteadyClock
 from coordinator.commands import Command
 from coordinator.crew import Crew
 from coordinator.decide import CoordinatorMachine
 from coordinator.epoch import Epoch
-from coordinator.errors import NeedsManifestError, NeedsRecoveryError
+from coordinator.errors import CoordinatorError, NeedsManifestError, NeedsRecoveryError
 from coordinator.events import Event
 from coordinator.keys import Seed, public_bytes
 from coordinator.metrics import Metrics
@@ -72,7 +73,7 @@ class Kernel:
         self.metrics = metrics
         self.crew = Crew(world.threads, size=world.workers)
         self.grown: Callable[[], None] = _nobody  # told after each commit
-        self._signed_ms = 0
+        self.clock = SteadyClock(wall_ms=world.clock_ms, monotonic_ms=world.monotonic_ms)
         self._replayed = opened.state
         self._authority: Authority | None = None
         self._writer: CoordinatorWriter | None = None
@@ -144,7 +145,7 @@ class Kernel:
             self._replayed,
             epoch=self.epoch.signing,
             ledger=key,
-            clock_ms=self.clock_ms,
+            clock_ms=self.clock.now_ms,
             origin=origin_of(public_bytes(key)),
         )
         self.seed, self._writer = seed, writer
@@ -216,18 +217,23 @@ class Kernel:
             raise StoreError(f"the store has lost blob {digest.hex()}: restore the ledger from an export")
         return data
 
-    def clock_ms(self) -> int:
-        """The host's clock, Unix milliseconds, but never before a moment that a quorum of witnesses has signed."""
-        return max(self.world.clock_ms(), self._signed_ms)
+    @property
+    def clock_fault(self) -> CoordinatorError | None:
+        """Why nothing may be dated now, if that is so."""
+        return self.clock.fault(self.state.time_ms)
+
+    def demand_clock(self) -> None:
+        """Refuse to prepare what would be dated by a clock that cannot be right."""
+        self.clock.demand(self.state.time_ms)
 
     def saw_time(self, unix_s: int | None) -> None:
         """A quorum of witnesses vouches that it is *unix_s* (seconds) at least; None where nobody's clock counts."""
         if unix_s is not None and unix_s * 1000 < MAX_INT:
-            self._signed_ms = max(self._signed_ms, unix_s * 1000)
+            self.clock.vouch(unix_s * 1000)
 
     def now_ms(self) -> int:
         """Unix time in milliseconds, never before the newest record."""
-        return max(self.clock_ms(), self.state.time_ms)
+        return max(self.clock.now_ms(), self.state.time_ms)
 
     def now(self) -> datetime:
         """The same as an aware datetime."""

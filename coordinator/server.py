@@ -171,7 +171,9 @@ class Handlers:
         stopped = self._service.stopped
         if not self.listening or stopped is not None:
             return _probe("not listening" if stopped is None else f"{stopped.code}: {stopped}")
-        phase = self._service.phase
+        phase, fault = self._service.phase, self._service.kernel.clock_fault
+        if fault is not None:
+            return _probe(f"{fault.code}: {fault}")
         return _probe(None if phase == "active" else phase)
 
     async def metrics(self, _request: web.Request) -> web.Response:

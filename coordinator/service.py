@@ -188,6 +188,8 @@ class Service:
                 raise NeedsRecoveryError
             self._kernel.demand_writable()
             offered = await self._kernel.in_thread(partial(read_offer, message))
+            if not self._in_force(offered):
+                self._check_clock(message.owner_time_ms)
             again = False
             while not self._in_force(offered):
                 try:
@@ -201,6 +203,14 @@ class Service:
                 self.workloads.manifest_changed()
                 log.info("manifest_set", generation=self.state.generation, transition=self.state.transition.hex())
             return recorded_set(self.state, self._kernel.authority(), self._kernel.finished())
+
+    def _check_clock(self, owner_time_ms: int | None) -> None:
+        """An owner acts: from here on elapsed time counts, if no manifest is in force by this epoch yet."""
+        clock = self._kernel.clock
+        clock.compare(owner_time_ms)
+        if self.phase != "active":
+            clock.rebase()
+        self._kernel.demand_clock()
 
     def _in_force(self, offered: Offered) -> bool:
         current = self.state.current
@@ -218,7 +228,7 @@ class Service:
                 epoch=self._kernel.epoch,
                 seed=seed,
                 issuer=self._kernel.world.issuer,
-                now_ms=self._kernel.world.clock_ms(),
+                now_ms=self._kernel.clock.now_ms(),
             )
         return await self._kernel.in_thread(
             partial(
@@ -262,6 +272,7 @@ class Service:
                     statement=self.statement(),
                 )
             )
+            self._check_clock(message.owner_time_ms)
             command = await prepare_recovery(
                 message,
                 epoch=self._kernel.epoch,

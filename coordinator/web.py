@@ -117,7 +117,7 @@ def problem_of(error: Exception) -> tuple[Problem, dict[str, str]]:
     match error:
         case CoordinatorError():
             if error.status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
-                headers["Retry-After"] = "1"
+                headers["Retry-After"] = str(error.retry_after_s)
             problem = make_problem(
                 error.code,
                 error.status,

@@ -52,6 +52,7 @@ class Workloads:
     def challenge(self) -> ChallengeResponse:
         """A nonce to attest with, good for two minutes."""
         self._kernel.demand_active()
+        self._kernel.demand_clock()  # Nobody need ask his secure processor for what will be refused.
         nonce = self._challenges.make(now_ms=self._kernel.world.monotonic_ms(), random=secrets.token_bytes(8))
         return ChallengeResponse(nonce=nonce, expires_in_ms=CHALLENGE_LIFE_MS)
 
@@ -112,6 +113,7 @@ class Workloads:
             # The event after the certificate may release its secret; both must be covered.
             finished = await self._witnesses.cover(min(issued.entry.body.seq + 2, self._kernel.ledger.size))
             return self._answer(issued, authority, asked, finished, message.known_head)
+        self._kernel.demand_clock()
         await self._witnesses.demand_quorum()
         self._challenges.check(asked.nonce, now_ms=self._kernel.world.monotonic_ms())
         done = self._in_flight[asked.request_id] = asyncio.Event()
@@ -203,5 +205,5 @@ class Workloads:
 
     def _count(self, error: CoordinatorError) -> None:
         seen, wanted = refusal_sample(error)
-        self._refusals.count(refusal_code(error), now_ms=self._kernel.world.clock_ms(), seen=seen, wanted=wanted)
+        self._refusals.count(refusal_code(error), now_ms=self._kernel.clock.now_ms(), seen=seen, wanted=wanted)
         self._wake.set()

@@ -42,6 +42,7 @@ from wire.problem import (
     RemoteRefusedError,
     UnreachableError,
     UntrustworthyAnswerError,
+    WrongPortError,
     parse_problem,
 )
 from wire.retry import Retry
@@ -51,6 +52,10 @@ from wire.statement import Statement, parse_statement
 
 _M = TypeVar("_M", bound=Struct)
 _NUMBER = re.compile(r"[0-9]{1,18}")
+_PORTS = (
+    f"Operators and data owners speak to the user port, {Port.USER:d} where nobody changed it, and pods to the mesh "
+    f"port, {Port.MESH:d}; {Port.PROBE:d} holds probes, in plain HTTP"
+)
 _TILE_PATH = re.compile(r"tile/(entries|[0-9]{1,2})/(?:x[0-9]{3}/){0,5}[0-9]{3}(?:\.p/[0-9]{1,3})?")
 
 
@@ -273,7 +278,12 @@ class CoordinatorClient:
             ) as response:
                 if response.status == 200:
                     return await self._read(response, route.max_answer)
-                raise await self._refusal(response)
+                raise await self._refusal(response, route)
+        except aiohttp.ClientConnectorSSLError as error:
+            raise WrongPortError(
+                f"{self.address} is no port of a Coordinator's API: something answers there, and not in TLS as we "
+                f"speak it ({error.reason or 'handshake failed'}). {_PORTS}"
+            ) from None
         except aiohttp.ServerFingerprintMismatch:
             raise CertificateChangedError(
                 f"{self.address} now answers with another certificate than the attested one (another replica, a "
@@ -297,17 +307,19 @@ class CoordinatorClient:
                 )
         return bytes(raw)
 
-    async def _refusal(self, response: aiohttp.ClientResponse) -> RemoteError:
+    async def _refusal(self, response: aiohttp.ClientResponse, route: Route) -> RemoteError:
         if response.content_type != CONTENT_TYPE:
             response.close()
             text = f"{self.address} answered {response.status} without a problem document"
             if response.status >= 500:
                 return UnreachableError(f"{text}: a proxy stands before the Coordinator, which does not answer")
-            return UntrustworthyAnswerError(f"{text}: this is no Coordinator, or not this port of it")
+            return WrongPortError(f"{text}: this is no Coordinator, or not this port of it. {_PORTS}")
         try:
             problem = parse_problem(await self._read(response, MAX_PROBLEM))
         except MessageError as error:
             return UntrustworthyAnswerError(f"{self.address} refused, and its reason cannot be read: {error}")
+        if problem.code == "not_found" and "{" not in route.path:  # A route without parts is there, or is elsewhere.
+            return WrongPortError(f"{self.address} has no {route.path}: another port of a Coordinator has it. {_PORTS}")
         asked = response.headers.get("Retry-After", "")
         retry_after_s = int(asked) if _NUMBER.fullmatch(asked) else None
         return RemoteRefusedError(problem, address=self.address, retry_after_s=retry_after_s)

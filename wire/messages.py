@@ -12,6 +12,9 @@ Hex32 = Annotated[
     str, Meta(pattern="^[0-9a-f]{64}$", min_length=64, max_length=64, description="32 bytes, lower-case hex")
 ]
 Bytes32 = Annotated[bytes, Meta(min_length=32, max_length=32)]
+OwnerTime = Annotated[
+    int, Meta(ge=0, le=(1 << 63) - 1, description="the owner's clock, Unix milliseconds: compared, never recorded")
+]
 Size = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
 SecretId = Annotated[str, Meta(min_length=1, max_length=256)]
 ApiVersion = Annotated[str, Meta(min_length=1, max_length=16)]
@@ -115,6 +118,7 @@ class SetManifestRequest(Message, frozen=True, kw_only=True):
     policies: Annotated[tuple[Policy, ...], Meta(min_length=1, max_length=MAX_POLICIES)]
     previous: Hex32
     signatures: Annotated[tuple[OwnerSignature, ...], Meta(max_length=MAX_OWNERS)]
+    owner_time_ms: OwnerTime | None = None
 
 
 class SeedShare(Message, frozen=True, kw_only=True):
@@ -171,6 +175,7 @@ class RecoveryRequest(Message, frozen=True, kw_only=True):
     share_owner: Hex32
     signature: Annotated[bytes, Meta(min_length=1, max_length=2048)]
     accepted_fork: AcceptedFork | None = None
+    owner_time_ms: OwnerTime | None = None
 
 
 class RecoveryResponse(Message, frozen=True, kw_only=True):

@@ -109,6 +109,12 @@ class UntrustworthyAnswerError(RemoteError):
     code = "untrustworthy_answer"
 
 
+class WrongPortError(UntrustworthyAnswerError):
+    """Something answers there, and it is not the API that was meant; waiting does not mend it."""
+
+    code = "wrong_port"
+
+
 def printable(text: str) -> str:
     """*text* from a stranger for a terminal or a log: one line, no control characters."""
     return "".join(letter if letter.isprintable() else " " for letter in text)

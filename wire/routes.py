@@ -77,6 +77,7 @@ PROBLEM_STATUS: Final[dict[str, int]] = {
     "updates_disabled": 403,
     "not_found": 404,
     "method_not_allowed": 405,
+    "clock_differs": 409,
     "coordinator_excluded": 409,
     "head_mismatch": 409,
     "not_in_recovery": 409,
@@ -90,6 +91,8 @@ PROBLEM_STATUS: Final[dict[str, int]] = {
     "internal": 500,
     "ledger_damaged": 500,
     "ledger_forked": 500,
+    "clock_behind": 503,
+    "clock_jumped": 503,
     "endorsements_missing": 503,
     "evidence_not_issued": 503,
     "head_moved": 503,
@@ -103,7 +106,9 @@ PROBLEM_STATUS: Final[dict[str, int]] = {
 COMMON_PROBLEMS: Final = ("not_found", "method_not_allowed", "busy", "internal", "ledger_damaged", "shutting_down")
 _BODY: Final = ("malformed_request", "too_large", "unsupported_media_type")
 _STORE: Final = ("store_failed", "head_moved", "ledger_full", "ledger_forked")
-_WRITE: Final = (*_STORE, "needs_recovery")
+_CLOCK: Final = ("clock_behind", "clock_jumped")
+_OWNERS_CLOCK: Final = (*_CLOCK, "clock_differs")
+_WRITE: Final = (*_STORE, *_CLOCK, "needs_recovery")
 _OWN_EVIDENCE: Final = ("evidence_not_issued", "endorsements_missing")
 
 CAPABILITIES = Route(
@@ -150,6 +155,7 @@ SET_MANIFEST = Route(
         *_BODY,
         *_WRITE,
         *_OWN_EVIDENCE,
+        "clock_differs",
         "invalid_manifest",
         "policies_mismatch",
         "not_an_owner",
@@ -182,6 +188,7 @@ RECOVER = Route(
     problems=(
         *_BODY,
         *_STORE,
+        *_OWNERS_CLOCK,
         *_OWN_EVIDENCE,
         "needs_manifest",
         "coordinator_excluded",
@@ -246,7 +253,7 @@ CHALLENGE = Route(
     summary="A nonce to attest with. The request has no body.",
     answer=ChallengeResponse,
     max_answer=KIB,
-    problems=("needs_manifest", "needs_recovery"),
+    problems=("needs_manifest", "needs_recovery", *_CLOCK),
 )
 CERTIFICATE = Route(
     name="certificate",
