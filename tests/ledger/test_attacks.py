@@ -8,7 +8,9 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -46,34 +48,45 @@ def known_of(path: Path) -> Known:
 
 def test_no_flipped_bit_changes_what_a_ledger_says(good: Path, tmp_path: Path) -> None:
     """One bit would turn a record, a hash or an index into another one."""
-    total = 8 * (good / "data.mdb").stat().st_size
+    bits = range(0, 8 * (good / "data.mdb").stat().st_size, STRIDE)
+    cores = os.cpu_count() or 1
+    shares = [bits[len(bits) * core // cores : len(bits) * (core + 1) // cores] for core in range(cores)]
+    with ThreadPoolExecutor(cores) as pool:
+        found = list(pool.map(partial(flip_each, good), shares, [tmp_path / str(core) for core in range(cores)]))
+    verdicts = sum(found, Counter[str]())
+    assert verdicts.total() == len(bits)
+    assert set(verdicts) <= {"same", "refused", "rollback", "withheld", "killed"}
+    assert verdicts["refused"] > verdicts["rollback"]
+
+
+def flip_each(good: Path, bits: range, folder: Path) -> Counter[str]:
+    """Flip each of *bits* in turn, in a process of its own; how often which verdict was given."""
     verdicts: Counter[str] = Counter()
-    bit, killed = 0, 0
-    while bit < total:
-        argv = [str(good), str(tmp_path / "flipped"), str(bit), str(total), str(STRIDE)]
+    while bits:
+        argv = [str(good), str(folder), str(bits.start), str(bits.stop), str(bits.step)]
         done = subprocess.run(
             [sys.executable, "-m", "tests.support.attacks", *argv], cwd=PROJECT, capture_output=True, text=True,
             check=False,
         )  # fmt: skip
         said = [line.split(maxsplit=1) for line in done.stdout.splitlines()]
-        verdicts.update(words.partition(":")[0].strip() for _, words in said)
+        assert [int(number) for number, _ in said] == list(bits[: len(said)])
         forged = [(number, words) for number, words in said if words.startswith("FORGED")]
         assert not forged
+        verdicts.update(words.partition(":")[0].strip() for _, words in said)
+        bits = bits[len(said) :]
         if done.returncode >= 0:
             assert done.returncode == 0, done.stderr
+            assert not bits
             break
         # It was killed by LMDB's own reading. That is why strangers' files are read in a child: there it is a refusal.
-        killed += 1
-        bit = int(said[-1][0]) + STRIDE if said else bit
-        check_in_a_child(good, tmp_path / "killer", bit)
-        bit += STRIDE
-    assert sum(verdicts.values()) + killed == len(range(0, total, STRIDE))
-    assert set(verdicts) <= {"same", "refused", "rollback", "withheld"}
-    assert verdicts["refused"] > verdicts["rollback"]
+        check_in_a_child(good, folder / "killer", bits[0])
+        verdicts["killed"] += 1
+        bits = bits[1:]
+    return verdicts
 
 
 def check_in_a_child(good: Path, folder: Path, bit: int) -> None:
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     image = bytearray((good / "data.mdb").read_bytes())
     image[bit // 8] ^= 1 << bit % 8
     (folder / "data.mdb").write_bytes(image)
