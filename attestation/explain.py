@@ -22,7 +22,7 @@ from attestation.snp.table import parse_certificate_table
 from attestation.tdx.attributes import describe_attributes
 from attestation.tdx.collateral import parse_collateral
 from attestation.tdx.pck import INTEL_ROOT, parse_platform
-from attestation.tdx.quote import Quote, parse_quote
+from attestation.tdx.quote import ExtendedBody, Quote, parse_quote
 
 MAX_FILE: Final = 1 << 20
 _PEM: Final = b"-----BEGIN CERTIFICATE-----"
@@ -136,6 +136,7 @@ def _quote(quote: Quote) -> Iterator[Explanation]:
         ("MROWNERCONFIG", quote.mr_owner_config.hex()),
         ("MRSERVICETD", quote.mr_service_td.hex()),
         ("report data", quote.report_data.hex()),
+        *(() if quote.extended is None else _extended(quote.extended)),
     )
     yield Explanation("quote", "TDX quote", rows)
     platform = parse_platform(quote.certificates)
@@ -149,6 +150,19 @@ def _quote(quote: Quote) -> Iterator[Explanation]:
             ("platform instance", _UNSAID if platform.instance_id is None else platform.instance_id.hex()),
             ("root", f"{platform.root.hex()} ({'' if platform.root == INTEL_ROOT else 'NOT '}Intel's pinned root)"),
         ),
+    )
+
+
+def _extended(body: ExtendedBody) -> Rows:
+    return (
+        ("VM", f"{body.vm_index}{'' if body.vm_index else ': the TD itself'}"),
+        ("TD id", body.td_id.hex()),
+        ("device information", body.device_info.hex()),
+        ("service TDs at creation", f"{body.first_service_td.hex()}, attributes {body.first_service_attributes.hex()}"),
+        ("service TDs now", f"{body.service_td.hex()}, attributes {body.service_attributes.hex()}"),
+        ("CPU SVN at creation", body.first_cpu_svn.hex()),
+        ("TEE TCB SVN at creation", body.first_tee_tcb_svn.hex()),
+        ("platform at creation", body.first_platform.hex()),
     )
 
 

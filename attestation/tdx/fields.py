@@ -6,7 +6,7 @@ from attestation.findings import Findings
 from attestation.reference import TdxReferenceValues
 from attestation.snp.case import Expected
 from attestation.tdx.attributes import attributes_fault, describe_attributes
-from attestation.tdx.quote import ALGORITHM_P256, INTEL_QE_VENDOR, TEE_TDX, VERSIONS, Quote
+from attestation.tdx.quote import ALGORITHM_P256, INTEL_QE_VENDOR, TEE_TDX, VERSIONS, ExtendedBody, Quote
 
 _ZERO_48: Final = bytes(48)
 WANTED: Final = {
@@ -47,7 +47,12 @@ def field_checks(findings: Findings, quote: Quote, values: TdxReferenceValues, e
         "SEPT_VE_DISABLE; no DEBUG, no MIGRATABLE, nothing undefined"
         + ("" if values.allow_perfmon else ", no PERFMON"),
     )
-    findings.skip(20, "TDX has no privilege levels", "not asked for")
+    # (20) A VM inside a partitioned TD is not the TD that was measured.
+    extended = quote.extended
+    if extended is None:
+        findings.skip(20, "TDX has no privilege levels", "not asked for")
+    else:
+        findings.decide(20, extended.vm_index == 0, f"VM {extended.vm_index}", "VM 0: the TD itself")
     # (21) Firmware, TDX module, what was measured at run time, extended features: all of them, each by name.
     differing = [
         f"{name} {seen.hex()}"
@@ -71,8 +76,8 @@ def field_checks(findings: Findings, quote: Quote, values: TdxReferenceValues, e
     # (22) A service TD may migrate the guest or speak for it.
     findings.decide(
         22,
-        quote.mr_service_td == _ZERO_48,
-        lambda: f"MRSERVICETD {quote.mr_service_td.hex()}",
+        quote.mr_service_td == _ZERO_48 and not (extended and extended.names_service_td),
+        lambda: f"MRSERVICETD {quote.mr_service_td.hex()}" + ("" if extended is None else _service_tds(extended)),
         "no service TD: dcap-qvl judges no quote with one, genuine or not",
     )
     findings.skip(
@@ -84,3 +89,10 @@ def field_checks(findings: Findings, quote: Quote, values: TdxReferenceValues, e
     )
     # (25) Replay, relay: this quote was made for this exchange and no other.
     findings.decide(25, quote.report_data == expected.report_data, quote.report_data.hex, expected.report_data.hex)
+
+
+def _service_tds(extended: ExtendedBody) -> str:
+    return (
+        f"; service TDs at creation {extended.first_service_td.hex()} ({extended.first_service_attributes.hex()}), "
+        f"now {extended.service_td.hex()} ({extended.service_attributes.hex()})"
+    )

@@ -16,6 +16,7 @@ from attestation.errors import QuoteError
 HEADER_SIZE: Final = 48
 TD10_SIZE: Final = 584
 TD15_SIZE: Final = 648
+EXTENDED_SIZE: Final = 885
 MAX_QUOTE: Final = 32_768
 VERSIONS: Final = (4, 5)
 ALGORITHM_P256: Final = 2
@@ -24,6 +25,7 @@ INTEL_QE_VENDOR: Final = bytes.fromhex("939a7233f79c4ca9940a0db3957f0607")
 
 _BODY_TD10: Final = 2
 _BODY_TD15: Final = 3
+_BODY_EXTENDED: Final = 4
 _CERTIFICATION_QE: Final = 6
 _CERTIFICATION_PCK_CHAIN: Final = 5
 _QE_REPORT_SIZE: Final = 384
@@ -37,6 +39,37 @@ _END: Final = b"-----END CERTIFICATE-----"
 _HEADER: Final = Struct("<HHI4s16s20s")
 _BODY: Final = Struct("<16s48s48s8sQ8s48s48s48s48s48s48s48s48s64s")
 _EXTENSION: Final = Struct("<16s48s")
+_EXTENDED: Final = Struct("<B32s48s48s8s16s16s12s48s8s")  # sgx_report2_body_v1_5_ex_t in Intel's sgx_quote_5.h.
+
+
+@dataclass(frozen=True, slots=True)
+class ExtendedBody:
+    """What an extended TD 1.5 body says beyond the others; all but the first three is zero without SERVTD_EXT.
+
+    Attributes:
+        vm_index: 0 for the TD itself, 1 to 3 for a VM inside a partitioned one.
+        td_id: of this launch of the TD; a guest's, no machine's.
+        device_info: hash over the devices that TDX Connect has bound to the TD, zero without any.
+        first_service_td, service_td: hash of the service TDs bound at creation, and of those bound now.
+        first_service_attributes, service_attributes: attributes of both.
+        first_cpu_svn, first_tee_tcb_svn, first_platform: of the platform that the TD was created on.
+    """
+
+    vm_index: int
+    td_id: bytes
+    device_info: bytes
+    first_service_td: bytes
+    first_service_attributes: bytes
+    first_cpu_svn: bytes
+    first_tee_tcb_svn: bytes
+    first_platform: bytes
+    service_td: bytes
+    service_attributes: bytes
+
+    @property
+    def names_service_td(self) -> bool:
+        """Whether a service TD is or was bound."""
+        return any(self.first_service_td + self.first_service_attributes + self.service_td + self.service_attributes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +80,7 @@ class Quote:
         header_reserved: four bytes that version 4 and 5 leave zero (once QE and PCE SVN).
         td_attributes: bit field, ``attestation.tdx.attributes`` names the bits.
         mr_service_td: of TD 1.5 bodies; zero bytes where the body has none.
+        extended: of extended TD 1.5 bodies, None for the others.
         tee_tcb_svn: of the TDX module in memory.
         signed: header and body, what the attestation key signed.
         certificates: PCK certificate, intermediate, root, in DER.
@@ -73,6 +107,7 @@ class Quote:
     rtmrs: tuple[bytes, bytes, bytes, bytes]
     report_data: bytes
     mr_service_td: bytes
+    extended: ExtendedBody | None
     signed: bytes
     certificates: tuple[bytes, ...]
     chain_pem: bytes
@@ -135,7 +170,8 @@ def parse_quote(raw: bytes) -> Quote:
         rtmr3,
         report_data,
     ) = _BODY.unpack_from(raw, offset)
-    mr_service_td = _EXTENSION.unpack_from(raw, offset + TD10_SIZE)[1] if body == "TD 1.5" else bytes(48)
+    mr_service_td = bytes(48) if body == "TD 1.0" else _EXTENSION.unpack_from(raw, offset + TD10_SIZE)[1]
+    extended = ExtendedBody(*_EXTENDED.unpack_from(raw, offset + TD15_SIZE)) if body == "TD 1.5 extended" else None
     chain_pem = _chain(raw, end + 4)
     return Quote(
         raw,
@@ -158,6 +194,7 @@ def parse_quote(raw: bytes) -> Quote:
         (rtmr0, rtmr1, rtmr2, rtmr3),
         report_data,
         mr_service_td,
+        extended,
         raw[:end],
         parse_pem_chain(chain_pem),
         chain_pem,
@@ -203,6 +240,8 @@ def _version_5_body(raw: bytes) -> tuple[str, int]:
         return "TD 1.0", TD10_SIZE + 6
     if (kind, size) == (_BODY_TD15, TD15_SIZE):
         return "TD 1.5", TD15_SIZE + 6
+    if (kind, size) == (_BODY_EXTENDED, EXTENDED_SIZE):
+        return "TD 1.5 extended", EXTENDED_SIZE + 6
     raise QuoteError(f"version 5 with a body of type {kind} and {size} bytes", check=2)
 
 

@@ -3,7 +3,7 @@
 Numbers and names are those of the verdict (docs/formats.md, section 7), with their meaning for TDX:
 
  1 exact length, nothing behind it    10 revocation lists                   19 memory integrity, SMT, static
- 2 version 4 or 5, TD 1.0 or TD 1.5   11 signatures: quote, QE, PCK         20 (no privilege levels)
+ 2 version 4 or 5, TD 1.0 or TD 1.5   11 signatures: quote, QE, PCK         20 VM of a partitioned TD
  3 algorithm, TEE, quoting enclave    12 TCB status as the entry allows     21 MRTD, MRSEAM, RTMRs, XFAM
  4 zero where zero must be            13 (with 5: the platform's FMSPC)     22 no service TD
  5 collateral for this platform       14 collateral is of its time          23 (no guest version)
