@@ -1,13 +1,15 @@
 """Chains whose every signature has been verified, and collateral that has been read, by the hash of their bytes.
 
-No verdict is ever remembered.
+No verdict is ever remembered, and no report's signature.
 """
 
 from collections import OrderedDict
+from collections.abc import Hashable
 from threading import Lock
 from typing import Generic, TypeVar
 
 from attestation.snp.chain import Chain
+from attestation.snp.standing import Standing
 from attestation.tdx.collateral import Collateral
 from attestation.tdx.pck import Platform
 
@@ -20,13 +22,13 @@ class Recent(Generic[_T]):
 
     def __init__(self, capacity: int = _CAPACITY) -> None:
         self._capacity = capacity
-        self._values: OrderedDict[bytes, _T] = OrderedDict()
+        self._values: OrderedDict[Hashable, _T] = OrderedDict()
         self._lock = Lock()
 
     def __len__(self) -> int:
         return len(self._values)
 
-    def get(self, key: bytes) -> _T | None:
+    def get(self, key: Hashable) -> _T | None:
         """What is remembered under *key*, if anything is."""
         with self._lock:
             value = self._values.get(key)
@@ -34,7 +36,7 @@ class Recent(Generic[_T]):
                 self._values.move_to_end(key)
             return value
 
-    def put(self, key: bytes, value: _T) -> None:
+    def put(self, key: Hashable, value: _T) -> None:
         """Remember *value*."""
         with self._lock:
             self._values[key] = value
@@ -46,12 +48,17 @@ class Recent(Generic[_T]):
 class ChainCache(Recent[Chain]):
     """Verified chains of SEV-SNP reports; and of TDX, collateral and PCK certificates that have been read.
 
-    Only arithmetic and reading are remembered, which no clock and no reference value can change: the anchor, validity
+    Of chains, only arithmetic and reading are remembered, which no clock and no reference value can change: validity
     times and revocation are asked again for every report, and a quote is verified anew each time. A chain whose root no
     reference value trusts is never put in, so strangers cannot fill it with chains of their own.
+
+    Attributes:
+        standings: by chain, entry and everything of an accepted report that is not of one exchange, what was found of
+            it; see ``snp.standing``.
     """
 
     def __init__(self, capacity: int = _CAPACITY) -> None:
         super().__init__(capacity)
+        self.standings: Recent[Standing] = Recent(capacity)
         self.collaterals: Recent[Collateral] = Recent(64)
         self.platforms: Recent[Platform] = Recent(capacity)

@@ -47,43 +47,36 @@ class Reader:
         """The next element's tag, None at the end."""
         return None if self._position >= self._end else self._data[self._position]
 
-    def _header(self, tag: int) -> tuple[int, int]:
-        data, position = self._data, self._position
-        if position + 2 > self._end:
-            raise CertificateError(f"ends at byte {position}, where an element with tag {tag:#04x} is wanted")
-        if data[position] != tag:
-            raise CertificateError(f"byte {position} is tag {data[position]:#04x}, wanted {tag:#04x}")
-        length = data[position + 1]
-        start = position + 2
-        if length >= 0x80:
-            count = length & 0x7F
-            if not 0 < count <= _MAX_LENGTH_BYTES or start + count > self._end:
-                raise CertificateError(f"byte {position + 1}: indefinite or oversized length")
-            length = int.from_bytes(data[start : start + count], "big")
-            if length < 0x80 or length >> (8 * (count - 1)) == 0:
-                raise CertificateError(f"byte {position + 1}: the length is not in its shortest form")
-            start += count
-        stop = start + length
-        if stop > self._end:
-            raise CertificateError(f"byte {position}: the element ends at {stop}, after its container's {self._end}")
-        self._position = stop
-        return start, stop
+    @property
+    def data(self) -> bytes:
+        """What the reader was made of, all of it."""
+        return self._data
+
+    @property
+    def position(self) -> int:
+        """Where the next element begins, in the data that the reader was made of."""
+        return self._position
+
+    def span(self, tag: int) -> tuple[int, int]:
+        """Where the content of the next element begins and ends; it counts as read."""
+        start, self._position = span(self._data, self._position, self._end, tag)
+        return start, self._position
 
     def read(self, tag: int) -> bytes:
         """The content of the next element, which must have *tag*."""
-        start, stop = self._header(tag)
-        return self._data[start:stop]
+        start, self._position = span(self._data, self._position, self._end, tag)
+        return self._data[start : self._position]
 
     def read_raw(self, tag: int) -> bytes:
         """The next element, header included."""
         begin = self._position
-        _, stop = self._header(tag)
-        return self._data[begin:stop]
+        _, self._position = span(self._data, begin, self._end, tag)
+        return self._data[begin : self._position]
 
     def enter(self, tag: int) -> "Reader":
         """A reader of the next element's content."""
-        start, stop = self._header(tag)
-        return Reader(self._data, start, stop)
+        start, self._position = span(self._data, self._position, self._end, tag)
+        return Reader(self._data, start, self._position)
 
     def integer(self) -> int:
         """An INTEGER that is not negative."""
@@ -111,21 +104,56 @@ class Reader:
         tag = self.peek()
         content = self.read(UTC_TIME if tag == UTC_TIME else GENERALIZED_TIME)
         digits = 12 if tag == UTC_TIME else 14
-        if len(content) != digits + 1 or content[-1:] != b"Z" or not content[:-1].isdigit():
+        text = content[:-1]
+        if len(text) != digits or content[-1:] != b"Z" or not text.isdigit():
             raise CertificateError("a time is not written as digits and Z")
-        text = content[:-1].decode("ascii")
         if digits == 12:
-            text = ("19" if text[:2] >= "50" else "20") + text
-        year, (month, day, hour, minute, second) = int(text[:4]), (int(text[at : at + 2]) for at in (4, 6, 8, 10, 12))
+            text = (b"19" if text[:2] >= b"50" else b"20") + text
         try:
-            return datetime(year, month, day, hour, minute, second, tzinfo=UTC)
+            return datetime(
+                int(text[:4]),
+                int(text[4:6]),
+                int(text[6:8]),
+                int(text[8:10]),
+                int(text[10:12]),
+                int(text[12:]),
+                tzinfo=UTC,
+            )
         except ValueError:
-            raise CertificateError(f"a time {text} is in no calendar") from None
+            raise CertificateError(f"a time {text.decode('ascii')} is in no calendar") from None
 
     def finish(self) -> None:
         """Demand that nothing is left."""
         if self._position != self._end:
             raise CertificateError(f"{self._end - self._position} bytes too many at byte {self._position}")
+
+
+def span(data: bytes, position: int, end: int, tag: int) -> tuple[int, int]:
+    """Where the content of the element at *position* begins and ends; it must have *tag* and lie before *end*.
+
+    A function of its own for the loops in which most of a certificate's elements are read: no reader is made for them.
+
+    Raises:
+        CertificateError: another tag, or a length that is indefinite, padded or too long.
+    """
+    start = position + 2
+    if start > end:
+        raise CertificateError(f"ends at byte {position}, where an element with tag {tag:#04x} is wanted")
+    if data[position] != tag:
+        raise CertificateError(f"byte {position} is tag {data[position]:#04x}, wanted {tag:#04x}")
+    length = data[position + 1]
+    if length >= 0x80:
+        count = length & 0x7F
+        if not 0 < count <= _MAX_LENGTH_BYTES or start + count > end:
+            raise CertificateError(f"byte {position + 1}: indefinite or oversized length")
+        length = int.from_bytes(data[start : start + count], "big")
+        if length < 0x80 or length >> (8 * (count - 1)) == 0:
+            raise CertificateError(f"byte {position + 1}: the length is not in its shortest form")
+        start += count
+    stop = start + length
+    if stop > end:
+        raise CertificateError(f"byte {position}: the element ends at {stop}, after its container's {end}")
+    return start, stop
 
 
 def dotted(oid: bytes) -> str:

@@ -38,18 +38,25 @@ class Tcbs:
 class Case(Findings):
     """One report against one entry, and what the checks found: the one thing here that changes."""
 
-    __slots__ = ("expected", "product", "report", "tcbs", "values")
+    __slots__ = ("_tcbs", "expected", "product", "report", "values")
 
     def __init__(self, report: Report, values: SnpReferenceValues, expected: Expected) -> None:
         super().__init__()
-        product = values.product
         self.report = report
         self.values = values
-        self.product = product
+        self.product = values.product
         self.expected = expected
-        self.tcbs = Tcbs(
-            parse_tcb(report.reported_tcb, product),
-            parse_tcb(report.current_tcb, product),
-            parse_tcb(report.committed_tcb, product),
-            parse_tcb(report.launch_tcb, product),
-        )
+        self._tcbs: Tcbs | None = None
+
+    @property
+    def tcbs(self) -> Tcbs:
+        """The report's four TCB versions."""
+        if self._tcbs is None:
+            report, product = self.report, self.product
+            self._tcbs = Tcbs(
+                parse_tcb(report.reported_tcb, product),
+                parse_tcb(report.current_tcb, product),
+                parse_tcb(report.committed_tcb, product),
+                parse_tcb(report.launch_tcb, product),
+            )
+        return self._tcbs

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.hashes import SHA384
 
 from attestation import der
-from attestation.der import Reader, dotted
+from attestation.der import Reader, dotted, span
 from attestation.errors import CertificateError
 
 # RSASSA-PSS with SHA-384, MGF1-SHA-384, salt 48: nothing else is accepted. AMD writes it with and without the default
@@ -47,6 +47,9 @@ _CA_EXTENSIONS: Final = frozenset(
     (OID_KEY_USAGE, OID_BASIC_CONSTRAINTS, OID_SUBJECT_KEY_ID, OID_AUTHORITY_KEY_ID, OID_CRL_POINTS)
 )
 _CRL_EXTENSIONS: Final = frozenset((OID_AUTHORITY_KEY_ID, OID_CRL_NUMBER))
+_VERSION_TAG: Final = 0xA0
+_VERSION_3: Final = der.element(_VERSION_TAG, der.integer(2))
+_EXTENSIONS_TAG: Final = 0xA3
 _KEY_CERT_SIGN = 0x04
 _CRL_SIGN = 0x02
 _MAX_REVOKED = 10_000
@@ -78,18 +81,10 @@ def parse_certificate(raw: bytes) -> Certificate:
     Raises:
         CertificateError: not strict DER, another signature algorithm, a doubled or an unknown critical extension.
     """
-    outer = Reader(raw)
-    whole = outer.enter(der.SEQUENCE)
-    outer.finish()
-    signed = whole.read_raw(der.SEQUENCE)
-    algorithm = whole.read_raw(der.SEQUENCE)
-    signature = whole.bit_string()
-    whole.finish()
+    signed, signature, algorithm = _envelope(raw)
     body = Reader(signed).enter(der.SEQUENCE)
-    version = body.enter(0xA0)
-    if version.integer() != 2:
+    if body.read_raw(_VERSION_TAG) != _VERSION_3:
         raise CertificateError("the certificate is not of X.509 version 3")
-    version.finish()
     serial = body.integer()
     _check_algorithm(body.read_raw(der.SEQUENCE), algorithm, signature)
     issuer = body.read_raw(der.SEQUENCE)
@@ -98,10 +93,10 @@ def parse_certificate(raw: bytes) -> Certificate:
     validity.finish()
     subject = body.read_raw(der.SEQUENCE)
     spki = body.read_raw(der.SEQUENCE)
-    wrapper = body.enter(0xA3)
+    wrapper = body.enter(_EXTENSIONS_TAG)
+    body.finish()
     extensions = _extensions(wrapper, critical=_CA_EXTENSIONS)
     wrapper.finish()
-    body.finish()
     return Certificate(
         raw,
         signed,
@@ -146,7 +141,7 @@ def parse_authority(raw: bytes) -> Authority:
     bits = _key_usage(usage)
     if not bits & _KEY_CERT_SIGN:
         raise CertificateError(f"{certificate.common_name} may not sign certificates")
-    return Authority(certificate, _rsa_key(certificate), path_length, bool(bits & _CRL_SIGN))
+    return Authority(certificate, _authority_key(certificate), path_length, bool(bits & _CRL_SIGN))
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,13 +162,7 @@ def parse_crl(raw: bytes) -> RevocationList:
     Raises:
         CertificateError: not strict DER, another signature algorithm, no nextUpdate, an unknown critical extension.
     """
-    outer = Reader(raw)
-    whole = outer.enter(der.SEQUENCE)
-    outer.finish()
-    signed = whole.read_raw(der.SEQUENCE)
-    algorithm = whole.read_raw(der.SEQUENCE)
-    signature = whole.bit_string()
-    whole.finish()
+    signed, signature, algorithm = _envelope(raw)
     body = Reader(signed).enter(der.SEQUENCE)
     if body.integer() != 1:
         raise CertificateError("the CRL is not of version 2")
@@ -208,6 +197,18 @@ def is_signed_by(signed: bytes, signature: bytes, key: rsa.RSAPublicKey) -> bool
     return True
 
 
+def _envelope(raw: bytes) -> tuple[bytes, bytes, bytes]:
+    """What is signed, the signature, and the outer algorithm: certificates and lists share this shape."""
+    outer = Reader(raw)
+    whole = outer.enter(der.SEQUENCE)
+    outer.finish()
+    signed = whole.read_raw(der.SEQUENCE)
+    algorithm = whole.read_raw(der.SEQUENCE)
+    signature = whole.bit_string()
+    whole.finish()
+    return signed, signature, algorithm
+
+
 def _check_algorithm(inner: bytes, outer: bytes, signature: bytes) -> None:
     if inner != outer or inner not in _PSS_ALGORITHMS:
         raise CertificateError("the signature algorithm is not RSASSA-PSS with SHA-384, MGF1-SHA-384 and salt 48")
@@ -219,18 +220,24 @@ def _extensions(
     reader: Reader, *, critical: frozenset[bytes], known: frozenset[bytes] | None = None
 ) -> dict[bytes, bytes]:
     found: dict[bytes, bytes] = {}
-    items = reader.enter(der.SEQUENCE)
-    while not items.at_end:
-        item = items.enter(der.SEQUENCE)
-        oid = item.read(der.OBJECT_ID)
-        is_critical = item.peek() == der.BOOLEAN and item.boolean()
-        value = item.read(der.OCTET_STRING)
-        item.finish()
+    data = reader.data
+    position, end = reader.span(der.SEQUENCE)
+    while position < end:
+        start, position = span(data, position, end, der.SEQUENCE)
+        start, stop = span(data, start, position, der.OBJECT_ID)
+        oid = data[start:stop]
+        is_critical = False
+        if stop < position and data[stop] == der.BOOLEAN:
+            flag = Reader(data, stop, position)
+            is_critical, stop = flag.boolean(), flag.position
+        start, stop = span(data, stop, position, der.OCTET_STRING)
+        if stop != position:
+            raise CertificateError(f"{position - stop} bytes too many at byte {stop}")
         if oid in found:
             raise CertificateError(f"the extension {dotted(oid)} stands there twice")
         if (is_critical and oid not in critical) or (known is not None and oid not in known):
             raise CertificateError(f"the extension {dotted(oid)} is unknown here")
-        found[oid] = value
+        found[oid] = data[start:stop]
     return found
 
 
@@ -292,8 +299,15 @@ def _key_usage(value: bytes) -> int:
     return content[1]
 
 
-def _rsa_key(certificate: Certificate) -> rsa.RSAPublicKey:
-    spki = certificate.spki
+def _authority_key(certificate: Certificate) -> rsa.RSAPublicKey:
+    try:
+        return _rsa_key(certificate.spki)
+    except ValueError:
+        raise CertificateError(f"the key of {certificate.common_name} is not RSA-4096 with exponent 65537") from None
+
+
+@lru_cache(maxsize=64)  # AMD has nine such keys, and the library prepares each for its arithmetic at its first use.
+def _rsa_key(spki: bytes) -> rsa.RSAPublicKey:
     modulus = spki[len(RSA_SPKI_PREFIX) : -len(RSA_SPKI_SUFFIX)]
     if (
         not spki.startswith(RSA_SPKI_PREFIX)
@@ -302,8 +316,5 @@ def _rsa_key(certificate: Certificate) -> rsa.RSAPublicKey:
         or not modulus[0] & 0x80
         or not modulus[-1] & 1
     ):
-        raise CertificateError(f"the key of {certificate.common_name} is not RSA-4096 with exponent 65537")
-    try:
-        return rsa.RSAPublicNumbers(65537, int.from_bytes(modulus, "big")).public_key()
-    except ValueError:
-        raise CertificateError(f"the key of {certificate.common_name} is no RSA key") from None
+        raise ValueError
+    return rsa.RSAPublicNumbers(65537, int.from_bytes(modulus, "big")).public_key()

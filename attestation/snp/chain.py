@@ -54,12 +54,8 @@ class Chain:
 
 def chain_key(evidence: Evidence) -> bytes:
     """One hash over every certificate and the list, each with its role and length; the report is no part of it."""
-    digest = hashlib.sha256()
-    for role, data in evidence.parts:
-        if role != "report":
-            digest.update(b"%s %d\0" % (role.encode(), len(data)))
-            digest.update(data)
-    return digest.digest()
+    pieces = [b"%s %d\0%s" % (role.encode(), len(data), data) for role, data in evidence.parts if role != "report"]
+    return hashlib.sha256(b"".join(pieces)).digest()
 
 
 def parse_chain(evidence: Evidence) -> Chain:

@@ -9,12 +9,14 @@ from cryptography.hazmat.primitives.hashes import SHA384
 
 from attestation.cache import ChainCache
 from attestation.errors import CertificateError
-from attestation.evidence import Evidence
+from attestation.evidence import Evidence, Kind
 from attestation.snp.anchors import AMD_ROOTS, Anchor
 from attestation.snp.case import Case
 from attestation.snp.chain import Chain, chain_key, crl_fault, link_fault, parse_chain
 from attestation.snp.endorsement import EndorsementKind
 from attestation.snp.report import SIGNING_KEY_VLEK, Report
+from attestation.snp.standing import OF_THE_EXCHANGE, Standing, likeness
+from attestation.verdict import Claims
 
 
 class Endorsements:
@@ -50,6 +52,22 @@ class Endorsements:
             if self._faults == (None, None) and self._cache is not None:
                 self._cache.put(self._key, chain)
         return self._faults
+
+    def standing(self, case: Case) -> Standing | None:
+        """What was found of a report like this one when it was accepted, under this chain and by this entry."""
+        if self._cache is None or not self._is_verified:
+            return None
+        found = self._cache.standings.get(self._standing_key(case))
+        return found if found is not None and found.values is case.values else None
+
+    def remember(self, case: Case, claims: Claims) -> None:
+        """Keep what was found of a report that has been accepted."""
+        if self._cache is not None:
+            outcomes, texts = case.without(OF_THE_EXCHANGE)
+            self._cache.standings.put(self._standing_key(case), Standing(case.values, outcomes, texts, claims))
+
+    def _standing_key(self, case: Case) -> tuple[Kind, bytes, int, bytes]:
+        return self._evidence.kind, self._key, id(case.values), likeness(case.report.raw)
 
     def signature_holds(self, report: Report) -> bool:
         """(11) Whether the leaf's key signed bytes 000..29F, as they came."""

@@ -27,6 +27,12 @@ TCB_SNP: Final = 3
 TCB_RESERVED: Final = (4, 5, 6, 7)
 TCB_MICROCODE: Final = 8
 TCB_FMC: Final = 9
+_TCB_PARTS: Final = tuple(
+    (part, OID_TCB + bytes((part,)))
+    for part in (TCB_BOOTLOADER, TCB_TEE, TCB_SNP, TCB_MICROCODE, TCB_FMC, *TCB_RESERVED)
+)
+_VERSIONS: Final = {der.integer(version): version for version in range(256)}
+"""The only DER spellings of the versions that there are."""
 
 
 class EndorsementKind(StrEnum):
@@ -72,17 +78,15 @@ def parse_endorsement(raw: bytes) -> Endorsement:
     structure.finish()
     product_name = _ia5(extensions.pop(OID_PRODUCT_NAME, None), "productName")
     parts: dict[int, int] = {}
-    for part in (TCB_BOOTLOADER, TCB_TEE, TCB_SNP, TCB_MICROCODE, TCB_FMC, *TCB_RESERVED):
-        value = extensions.pop(OID_TCB + bytes((part,)), None)
+    for part, oid in _TCB_PARTS:
+        value = extensions.pop(oid, None)
         if value is None:
             if part in (TCB_FMC, *TCB_RESERVED):
                 continue  # Turin has FMC and no fourth reserved part, the others the reverse; check 12 compares.
             raise CertificateError(f"the TCB extension .3.{part} is missing")
-        reader = Reader(value)
-        version = reader.integer()
-        reader.finish()
-        if version > 0xFF or (part in TCB_RESERVED and version != 0):
-            raise CertificateError(f"the TCB extension .3.{part} says {version}")
+        version = _VERSIONS.get(value)
+        if version is None or (part in TCB_RESERVED and version != 0):
+            raise CertificateError(f"the TCB extension .3.{part} says {value[:16].hex()}, which is no version there")
         if part not in TCB_RESERVED:
             parts[part] = version
     hwid = extensions.pop(OID_HWID, None)

@@ -31,7 +31,7 @@ _PLATFORM: Final = (
     (6, "iommu_write_safe"),
     (7, "tio_enabled"),
 )
-_PLATFORM_KNOWN: Final = 0xFF
+_NOTHING_ASKED: Final = PlatformInfo()
 
 
 def policy_fault(report: Report, wanted: GuestPolicy) -> str | None:
@@ -86,7 +86,7 @@ def platform_fault(platform_info: int, wanted: PlatformInfo) -> str | None:
 
 def is_asked(wanted: PlatformInfo) -> bool:
     """Whether any bit is asked for at all."""
-    return any(getattr(wanted, name) is not None for _, name in _PLATFORM)
+    return wanted != _NOTHING_ASKED
 
 
 def describe_platform_info(platform_info: int) -> str:

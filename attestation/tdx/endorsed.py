@@ -41,20 +41,27 @@ class Endorsed:
         self._quote = quote
         self._raw = collateral
         self._cache = cache
+        self._platform: Platform | None = None
+        self._collateral: Collateral | None = None
         self._answer: tuple[Any, str] | None = None
 
     def platform(self) -> Platform:
         """The platform that the PCK certificate names. Raises CertificateError."""
+        if self._platform is not None:
+            return self._platform
         key = hashlib.sha256(self._quote.chain_pem).digest()
         found = None if self._cache is None else self._cache.platforms.get(key)
         if found is None:
             found = parse_platform(self._quote.certificates)
             if self._cache is not None and found.root == INTEL_ROOT:
                 self._cache.platforms.put(key, found)
+        self._platform = found
         return found
 
     def collateral(self) -> Collateral:
         """The collateral. Raises CollateralError."""
+        if self._collateral is not None:
+            return self._collateral
         if self._raw is None:
             raise CollateralError("no collateral came with the quote")
         key = hashlib.sha256(self._raw).digest()
@@ -63,6 +70,7 @@ class Endorsed:
             found = parse_collateral(self._raw)
             if self._cache is not None:
                 self._cache.collaterals.put(key, found)
+        self._collateral = found
         return found
 
     def answer(self, now: datetime) -> tuple[Any, str]:
