@@ -16,7 +16,7 @@ from attestation.evidence import Kind, host_data_of
 from attestation.judge import judge
 from attestation.verdict import Verdict
 from cli.errors import NoAnswerError, NotAttestedError, RefusedError
-from cli.output import Output
+from cli.output import Output, clean
 from cli.yardstick import Yardstick
 from wire.client import Attested, CoordinatorClient
 from wire.problem import RemoteError, UnreachableError
@@ -97,12 +97,14 @@ async def attest(
 async def patiently(action: Callable[[], Awaitable[T]], *, timeout_s: float, output: Output, what: str) -> T:
     """Run *action* again while nobody answers, a second apart, for at most *timeout_s* seconds.
 
-    A refusal is final, unless the Coordinator says itself that it passes (starting, too many requests).
+    A refusal is final, unless the Coordinator says itself that it passes (starting, too many requests). Who waits is
+    told once for what, and how long.
 
     Raises:
         NoAnswerError: nobody answered in time.
     """
     deadline = time.monotonic() + timeout_s
+    told = False
     with output.working(what):
         while True:
             try:
@@ -115,6 +117,11 @@ async def patiently(action: Callable[[], Awaitable[T]], *, timeout_s: float, out
                     raise NoAnswerError(str(error), details=(tried,)) from error
                 if late or not passes(error):
                     raise
+                if not told:
+                    left_s = deadline - time.monotonic()
+                    output.note(clean(str(error).splitlines()[0]))
+                    output.note(f"{what}: trying again for up to {left_s:.0f} s (--timeout changes that)")
+                    told = True
             await asyncio.sleep(pause_s)
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from cli.errors import LocalFileError, UsageFaultError
+from cli.errors import LocalFileError, RefusedError, UsageFaultError
 from cli.fetch import Get, fetch_ledger
 from ledger.checked import CheckedSource
 from ledger.entry import Entry
@@ -27,7 +27,7 @@ from ledger.tar_source import TarSource
 from ledger.verify import replay_source
 from wire.client import CoordinatorClient
 from wire.files import FileClient
-from wire.problem import RemoteError
+from wire.problem import RemoteError, RemoteRefusedError
 from wire.retry import Retry
 
 Visit = Callable[[Entry], None]
@@ -133,7 +133,16 @@ async def _download(where: str, folder: Path) -> None:
         # Whoever answers proves nothing by it: what is believed is what the ledger's own signatures and evidence say.
         client.accept_unattested_UNSAFE()
         get = _patient(client.ledger_file)
-        await fetch_ledger(get, await client.ledger_file("checkpoint"), folder, withheld=True)
+        try:
+            checkpoint = await client.ledger_file("checkpoint")
+        except RemoteRefusedError as error:
+            if error.code != "not_found":
+                raise
+            raise RefusedError(
+                f"{where} shows no ledger: a Coordinator has none before the first `contrast set`, and shows it at its "
+                "user port alone (1313 where nobody changed it)"
+            ) from None
+        await fetch_ledger(get, checkpoint, folder, withheld=True)
 
 
 def _patient(get: Get) -> Get:

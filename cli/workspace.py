@@ -15,6 +15,16 @@ from cli.errors import LocalFileError, RefusedError
 KEY_MODE: Final = 0o600
 FILE_MODE: Final = 0o644
 MAX_INPUT: Final = 64 << 20  # Nothing that a command reads into memory whole is larger.
+_ORIGINS: Final = {
+    "manifest": "`contrast generate` writes it",
+    "workload owner key": "`contrast generate` makes it with a new manifest",
+    "seed share owner key": "`contrast generate` makes it with a new manifest",
+    "seed shares": "the first `contrast set` of a ledger writes them; any copy will do",
+    "reference values": "they come with your guest image; in a trial `contrast dev init` writes "
+    ".contrast-dev/reference-values.json",
+    "verifier keys": "`contrast verify` writes them",
+    "receipt": "cert.tlog-proof beside a pod's certificate, or what `contrast ledger receipt` writes",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +133,8 @@ def read_file(path: Path, *, what: str, limit: int = MAX_INPUT) -> bytes:
         with path.open("rb") as stream:
             raw = stream.read(limit + 1)
     except FileNotFoundError as error:
-        raise LocalFileError(f"{what} {path}: no such file") from error
+        origin = _ORIGINS.get(what)
+        raise LocalFileError(f"{what} {path}: no such file{f' ({origin})' if origin else ''}") from error
     except OSError as error:
         raise LocalFileError(f"{what} {path}: {error.strerror or error}") from error
     if len(raw) > limit:

@@ -9,6 +9,7 @@ work.
 import asyncio
 import hashlib
 import json
+import os
 import re
 from dataclasses import dataclass
 from types import TracebackType
@@ -279,10 +280,9 @@ class CoordinatorClient:
                 if response.status == 200:
                     return await self._read(response, route.max_answer)
                 raise await self._refusal(response, route)
-        except aiohttp.ClientConnectorSSLError as error:
+        except aiohttp.ClientConnectorSSLError:
             raise WrongPortError(
-                f"{self.address} is no port of a Coordinator's API: something answers there, and not in TLS as we "
-                f"speak it ({error.reason or 'handshake failed'}). {_PORTS}"
+                f"{self.address} is no port of a Coordinator's API: something answers there, and not in TLS. {_PORTS}"
             ) from None
         except aiohttp.ServerFingerprintMismatch:
             raise CertificateChangedError(
@@ -318,7 +318,7 @@ class CoordinatorClient:
             problem = parse_problem(await self._read(response, MAX_PROBLEM))
         except MessageError as error:
             return UntrustworthyAnswerError(f"{self.address} refused, and its reason cannot be read: {error}")
-        if problem.code == "not_found" and "{" not in route.path:  # A route without parts is there, or is elsewhere.
+        if problem.code == "not_found" and not isinstance(route.answer, str):  # Only files may be absent.
             return WrongPortError(f"{self.address} has no {route.path}: another port of a Coordinator has it. {_PORTS}")
         asked = response.headers.get("Retry-After", "")
         retry_after_s = int(asked) if _NUMBER.fullmatch(asked) else None
@@ -350,6 +350,6 @@ def _reason(error: BaseException) -> str:
         return "no answer in time"
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return "the host name is unknown"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
+    if isinstance(error, OSError) and error.errno is not None and error.errno > 0:
+        return os.strerror(error.errno)  # What asyncio says instead repeats the address.
     return str(error) or type(error).__name__

@@ -129,6 +129,21 @@ async def test_nobody_there_is_tried_again_and_given_up(monkeypatch: pytest.Monk
         await patiently(Flaky(UnreachableError("gone")), timeout_s=0, output=Output(), what="x")
 
 
+async def test_who_waits_is_told_once_for_what_and_how_long(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A minute of silence in a pipe looks like a program that hangs."""
+    monkeypatch.setattr("cli.attesting.PAUSE_S", 0.001)
+    action = Flaky(UnreachableError("h:1313 does not answer"), UnreachableError("again"))
+    assert await patiently(action, timeout_s=60, output=Output(json_mode=True), what="attesting h:1313") == "done"
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.splitlines() == [
+        "h:1313 does not answer",
+        "attesting h:1313: trying again for up to 60 s (--timeout changes that)",
+    ]
+
+
 async def test_a_refusal_is_final() -> None:
     """Trying again would only fill the ledger of refusals."""
     action = Flaky(refusal("not_an_owner", 403))

@@ -168,5 +168,23 @@ def test_reading_is_bounded_and_says_what_was_read(tmp_path: Path) -> None:
     (tmp_path / "big").write_bytes(b"12345")
     with pytest.raises(RefusedError, match="larger than 4 bytes"):
         read_file(tmp_path / "big", what="manifest", limit=4)
-    with pytest.raises(LocalFileError, match=r"manifest .*none: no such file"):
-        read_file(tmp_path / "none", what="manifest")
+    with pytest.raises(LocalFileError, match=r"request .*none: no such file$"):
+        read_file(tmp_path / "none", what="request")
+
+
+@pytest.mark.parametrize(
+    ("what", "command"),
+    [
+        ("manifest", "contrast generate"),
+        ("seed shares", "contrast set"),
+        ("seed share owner key", "contrast generate"),
+        ("reference values", "contrast dev init"),
+        ("verifier keys", "contrast verify"),
+    ],
+)
+def test_a_missing_file_of_the_workspace_is_told_with_the_command_that_makes_it(
+    tmp_path: Path, what: str, command: str
+) -> None:
+    """`no such file` alone sends a newcomer back to the manual."""
+    with pytest.raises(LocalFileError, match=rf"no such file \(.*`{command}`"):
+        read_file(tmp_path / "none", what=what)

@@ -1,5 +1,6 @@
 """The client: it speaks to one attested certificate, takes no more than it asked for, and says what went wrong."""
 
+import asyncio
 import socket
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
@@ -7,6 +8,7 @@ from http import HTTPStatus
 import msgspec
 import pytest
 from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from attestation.evidence import Evidence, Kind
 from tests.support.tls import ServerIdentity, serve
@@ -14,7 +16,14 @@ from wire.address import AddressError, with_port
 from wire.client import CertificateChangedError, CoordinatorClient, NotPinnedError, Timeouts
 from wire.evidence import to_message
 from wire.messages import AttestRequest, AttestResponse, ManifestsResponse
-from wire.problem import CONTENT_TYPE, RemoteRefusedError, UnreachableError, UntrustworthyAnswerError, make_problem
+from wire.problem import (
+    CONTENT_TYPE,
+    RemoteRefusedError,
+    UnreachableError,
+    UntrustworthyAnswerError,
+    WrongPortError,
+    make_problem,
+)
 from wire.retry import Backoff, Retry
 from wire.statement import Statement, origin_of, statement_bytes
 
@@ -241,6 +250,28 @@ async def test_a_closed_port_says_so() -> None:
                 await client.fetch_statement(bytes(32))
 
 
+async def test_a_port_without_tls_is_no_port_of_ours_and_not_tried_again() -> None:
+    """The probe port, a web server, an sshd: a raw error of a TLS library tells nobody which port to give."""
+    server = TestServer(application())  # Plain HTTP.
+    await server.start_server()
+    retry = Retry(attempts=5, sleep=asyncio.sleep, chance=lambda: 0.0)
+    try:
+        async with CoordinatorClient(f"127.0.0.1:{server.port}", retry=retry) as client:
+            with pytest.raises(WrongPortError, match=r"not in TLS\. .*user port, 1313 .*mesh port, 7777"):
+                await client.fetch_statement(bytes(32))
+    finally:
+        await server.close()
+
+
+async def test_a_route_that_is_on_another_port_says_so() -> None:
+    """`contrast set` at the mesh port: attestation works there, and then `not_found` would say nothing."""
+    app = application(manifests=refusing("not_found", HTTPStatus.NOT_FOUND))
+    async with serve(app, IDENTITY) as address, CoordinatorClient(address) as client:
+        client.pin(IDENTITY.sha256)
+        with pytest.raises(WrongPortError, match=r"no /v1/manifests: .*user port, 1313"):
+            await client.manifests()
+
+
 async def test_a_server_that_never_answers_is_given_up() -> None:
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
@@ -258,7 +289,7 @@ async def test_what_may_pass_is_tried_again_and_nothing_else() -> None:
             refusing("busy", HTTPStatus.TOO_MANY_REQUESTS, Retry_After="9"),
             refusing("shutting_down", HTTPStatus.SERVICE_UNAVAILABLE),
             answering(b'{"manifests":[]}'),
-            refusing("not_found", HTTPStatus.NOT_FOUND),
+            refusing("stale_statement", HTTPStatus.CONFLICT),
         ]
     )
 
