@@ -61,7 +61,7 @@ class Program(click.Group):
 
     def main(self, *args: Any, **extra: Any) -> Any:
         """Run the program; help, version and completion end as commands do when nobody reads on."""
-        with _ended_from_outside(Output()):
+        with _ended_from_outside():
             return super().main(*args, **extra)
 
     def make_context(
@@ -69,13 +69,12 @@ class Program(click.Group):
     ) -> click.Context:
         """Read the command line, which also prints help and version."""
         # Within click's own `main`, which would turn both ends into exit code 1.
-        with _ended_from_outside(Output()):
+        with _ended_from_outside():
             return super().make_context(info_name, args, parent, **extra)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; what it raises on purpose becomes a message and an exit code."""
-        output = ctx.obj.output if isinstance(ctx.obj, Session) else Output()
-        with _ended_from_outside(output):
+        with _ended_from_outside(ctx):
             try:
                 return super().invoke(ctx)
             except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
@@ -84,12 +83,17 @@ class Program(click.Group):
                 failure = failure_of(error)
                 if failure is None:
                     raise
-                output.error(failure.message, failure.details, code=failure.code)
+                _output(ctx).error(failure.message, failure.details, code=failure.code)
                 ctx.exit(failure.exit_status)
 
 
+def _output(ctx: click.Context | None) -> Output:
+    """Return how this run speaks, as its options say once they are read."""
+    return ctx.obj.output if ctx is not None and isinstance(ctx.obj, Session) else Output()
+
+
 @contextmanager
-def _ended_from_outside(output: Output) -> Iterator[None]:
+def _ended_from_outside(ctx: click.Context | None = None) -> Iterator[None]:
     """End as programs do whose reader went away, or that a person interrupts: neither is a refusal or a success."""
     try:
         yield
@@ -97,14 +101,14 @@ def _ended_from_outside(output: Output) -> Iterator[None]:
         forget_stdout()
         raise SystemExit(LOST_READER) from None
     except KeyboardInterrupt:
-        output.error("interrupted", code="interrupted")
+        _output(ctx).error("interrupted", code="interrupted")
         raise SystemExit(_INTERRUPTED) from None
     except OSError as error:  # Standard output cannot be written: a full disk, a failed one.
         failure = failure_of(error)
         if failure is None:
             raise
         forget_stdout()
-        output.error(f"standard output: {failure.message}", failure.details, code=failure.code)
+        _output(ctx).error(f"standard output: {failure.message}", failure.details, code=failure.code)
         raise SystemExit(failure.exit_status) from None
 
 
