@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
+from coordinator.budgets import wait_s
 from coordinator.errors import BusyError, ChallengeExpiredError, ChallengeUnknownError, RateLimitedError
 
 CHALLENGE_LIFE_MS = 120_000
@@ -135,6 +136,8 @@ class PolicyRates:
         if tokens < 1:
             self._buckets[policy] = (tokens, now_ms)
             raise RateLimitedError(
+                "Too many certificates for this policy.",
+                retry_after_s=wait_s(tokens, self._refill_per_ms * 1000),
                 seen=f"policy {policy.hex()[:16]}…",
                 wanted=f"{self._burst:.0f} at once, then {self._refill_per_ms * 1000:g} a second",
             )

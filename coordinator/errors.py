@@ -92,11 +92,21 @@ class BusyError(CoordinatorError):
 
 
 class RateLimitedError(CoordinatorError):
-    """This policy has had its share of certificates for now."""
+    """A peer, a policy, or all peers together have had their share for now.
+
+    Args:
+        detail, seen, wanted: As for every refusal.
+        retry_after_s: When the next request can succeed.
+    """
 
     code, status = "rate_limited", HTTPStatus.TOO_MANY_REQUESTS
-    title = "Too many certificates for this policy"
-    action = "Wait and try again; the Retry-After header says how long."
+    title = "Too many requests for now"
+
+    def __init__(
+        self, detail: str = "", *, seen: str | None = None, wanted: str | None = None, retry_after_s: int = 1
+    ) -> None:
+        super().__init__(detail, seen=seen, wanted=wanted, action=f"Try again in {retry_after_s} s.")
+        self.retry_after_s = retry_after_s
 
 
 class NeedsManifestError(CoordinatorError):

@@ -1,9 +1,11 @@
 """The three ports: which handler answers which route of wire.routes, listening, and stopping gracefully."""
 
 import asyncio
+import secrets
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from http import HTTPStatus
 
 import msgspec
 import structlog
@@ -11,14 +13,17 @@ from aiohttp import web
 
 from coordinator import __version__
 from coordinator.admission import Gate
-from coordinator.errors import NoCheckpointError, NotFoundError
+from coordinator.budgets import Budget
+from coordinator.errors import CoordinatorError, NoCheckpointError, NotFoundError
 from coordinator.metrics import CONTENT_TYPE, Metrics
+from coordinator.peers import peer_of
 from coordinator.service import Service
 from coordinator.settings import Settings
 from coordinator.web import Handler, bytes_answer, demand_no_body, guard, json_answer, read_message
 from ledger.errors import ProofError
 from ledger.tiles import parse_path
 from wire import routes
+from wire.json import MessageError
 from wire.messages import (
     MAX_POLICY,
     AttestRequest,
@@ -46,7 +51,13 @@ class Handlers:
     def __init__(self, service: Service, metrics: Metrics, settings: Settings) -> None:
         self._service = service
         self._metrics = metrics
-        self._timeout_s = settings.limits.body_timeout_s
+        limits = settings.limits
+        self._timeout_s = limits.body_timeout_s
+        self._clock_ms = service.kernel.world.monotonic_ms
+        key = secrets.token_bytes(32)
+        self._attesting = Budget("requests for evidence", peer=limits.attest_per_peer, everybody=limits.attest, key=key)
+        self._owning = Budget("manifests and recoveries", peer=limits.owner_per_peer, everybody=limits.owner, key=key)
+        self._refused = Budget("refused requests", peer=limits.refused_per_peer, everybody=None, key=key)
         self._openapi = msgspec.json.encode(document())
         self._capabilities = Capabilities(api_versions=(API_VERSION,), version=__version__)
         self.listening = False
@@ -84,6 +95,7 @@ class Handlers:
     async def attest(self, request: web.Request) -> web.Response:
         """Statement and evidence."""
         message = await read_message(request, AttestRequest, limit=routes.ATTEST.max_request, timeout_s=self._timeout_s)
+        self._attesting.take(_peer(request), now_ms=self._clock_ms())
         return json_answer(await self._service.attest(message))
 
     async def challenge(self, request: web.Request) -> web.Response:
@@ -93,13 +105,21 @@ class Handlers:
 
     async def certificate(self, request: web.Request) -> web.Response:
         """A certificate for an attested key."""
-        message = await read_message(
-            request, CertificateRequest, limit=routes.CERTIFICATE.max_request, timeout_s=self._timeout_s
-        )
-        return json_answer(await self._service.workloads.certificate(message))
+        peer = _peer(request)
+        self._refused.demand(peer, now_ms=self._clock_ms())
+        try:
+            message = await read_message(
+                request, CertificateRequest, limit=routes.CERTIFICATE.max_request, timeout_s=self._timeout_s
+            )
+            return json_answer(await self._service.workloads.certificate(message))
+        except (CoordinatorError, MessageError) as error:
+            if error.status < HTTPStatus.INTERNAL_SERVER_ERROR:
+                self._refused.spend(peer, now_ms=self._clock_ms())
+            raise
 
     async def set_manifest(self, request: web.Request) -> web.Response:
         """A manifest comes into force."""
+        self._owning.take(_peer(request), now_ms=self._clock_ms())
         message = await read_message(
             request, SetManifestRequest, limit=routes.SET_MANIFEST.max_request, timeout_s=self._timeout_s
         )
@@ -111,6 +131,7 @@ class Handlers:
 
     async def recover(self, request: web.Request) -> web.Response:
         """The seed comes back."""
+        self._owning.take(_peer(request), now_ms=self._clock_ms())
         message = await read_message(
             request, RecoveryRequest, limit=routes.RECOVER.max_request, timeout_s=self._timeout_s
         )
@@ -314,6 +335,10 @@ def make_app(
         if port in route.ports:
             app.router.add_route(route.method, _path(route), handler)
     return app
+
+
+def _peer(request: web.Request) -> str:
+    return peer_of(request.remote or "")
 
 
 def _heavy() -> dict[str, int]:

@@ -6,7 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from coordinator.budgets import Rate
+
 USER_PORT, MESH_PORT, PROBE_PORT = 1313, 7777, 9102
+_ATTEST, _ATTEST_PER_PEER = Rate(128, 32), Rate(64, 4)
+_OWNER, _OWNER_PER_PEER = Rate(128, 8), Rate(64, 1)
+_REFUSED_PER_PEER = Rate(256, 8)
 
 
 class SettingsError(Exception):
@@ -25,6 +30,14 @@ class Limits:
     """Per port; an idle one is closed after 75 s."""
     connections_per_peer: int = 1024
     """Per port, so that one peer cannot hold all of them. Many pods may share an address."""
+    attest: Rate = _ATTEST
+    """Of the Coordinator's own evidence, for all together: the secure processor serves the whole host."""
+    attest_per_peer: Rate = _ATTEST_PER_PEER
+    owner: Rate = _OWNER
+    """Of manifests and recoveries: megabytes to read, signatures to verify, before anybody is known."""
+    owner_per_peer: Rate = _OWNER_PER_PEER
+    refused_per_peer: Rate = _REFUSED_PER_PEER
+    """Of requests for certificates that were refused: up to three signatures each to find out."""
     policy_burst: int = 10_000
     policy_refill_per_s: float = 50.0
     body_timeout_s: float = 20.0
@@ -123,6 +136,10 @@ def read_settings(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
             raise SettingsError(f"CONTRAST_BIND is {bind!r}, wanted an IP address such as 127.0.0.1") from None
     limits = Limits(
         requests_per_peer=_number("CONTRAST_PEER_REQUESTS", environ.get("CONTRAST_PEER_REQUESTS", "64"), 1, 65_536),
+        attest=Rate(
+            _number("CONTRAST_ATTEST_BURST", environ.get("CONTRAST_ATTEST_BURST", "128"), 1, 1_000_000),
+            _number("CONTRAST_ATTEST_REFILL", environ.get("CONTRAST_ATTEST_REFILL", "32"), 1, 1_000_000),
+        ),
         requests_per_route=_number("CONTRAST_ROUTE_REQUESTS", environ.get("CONTRAST_ROUTE_REQUESTS", "512"), 1, 65_536),
         policy_burst=_number("CONTRAST_POLICY_BURST", environ.get("CONTRAST_POLICY_BURST", "10000"), 1, 10_000_000),
         policy_refill_per_s=_number(

@@ -22,6 +22,7 @@ from coordinator.errors import (
     UnsupportedMediaTypeError,
 )
 from coordinator.metrics import Metrics
+from coordinator.peers import peer_of
 from ledger.errors import LedgerError
 from manifest.authorise import AuthorisationError
 from wire.json import MessageError, decode
@@ -229,7 +230,7 @@ def guard(gate: Gate, metrics: Metrics, *, answer_timeout_s: float, access_log: 
         resource = request.match_info.route.resource
         route = resource.canonical if resource is not None else "unknown"
         try:
-            with gate.hold(f"{request.method} {route}", request.remote or ""):
+            with gate.hold(f"{request.method} {route}", peer_of(request.remote or "")):
                 response = await handler(request)
                 response = await _hand_over(request, response, answer_timeout_s)
         except asyncio.CancelledError:

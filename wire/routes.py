@@ -139,7 +139,7 @@ ATTEST = Route(
     max_request=KIB,
     answer=AttestResponse,
     max_answer=MIB,
-    problems=(*_BODY, *_OWN_EVIDENCE),
+    problems=(*_BODY, *_OWN_EVIDENCE, "rate_limited"),
 )
 SET_MANIFEST = Route(
     name="set_manifest",
@@ -156,6 +156,7 @@ SET_MANIFEST = Route(
         *_WRITE,
         *_OWN_EVIDENCE,
         "clock_differs",
+        "rate_limited",
         "invalid_manifest",
         "policies_mismatch",
         "not_an_owner",
@@ -189,6 +190,7 @@ RECOVER = Route(
         *_BODY,
         *_STORE,
         *_OWNERS_CLOCK,
+        "rate_limited",
         *_OWN_EVIDENCE,
         "needs_manifest",
         "coordinator_excluded",
