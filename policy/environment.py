@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from images.config import ImageConfig
 from k8s.problems import Path, ResourceError
@@ -42,10 +43,23 @@ def service_variables() -> dict[str, Text]:
 
 
 def image_environment(image: ImageConfig) -> dict[str, Text]:
-    """The image's own variables; the runtime's PATH where it has none at all."""
-    return {
-        name: Text.of(value) for name, _, value in (entry.partition("=") for entry in image.env or (_DEFAULT_PATH,))
-    }
+    """The runtime's PATH and the image's own variables, of which one may be another PATH."""
+    return {name: Text.of(value) for name, _, value in (entry.partition("=") for entry in (_DEFAULT_PATH, *image.env))}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Environment:
+    """The variables of one container.
+
+    Attributes:
+        whole: all of them.
+        usable: those that ``$(NAME)`` in arguments can name.
+        overridden: ``NAME=value`` of the image where another value comes later; containerd sends both.
+    """
+
+    whole: dict[str, Text]
+    usable: dict[str, Text]
+    overridden: tuple[str, ...]
 
 
 class EnvironmentReader:
@@ -55,10 +69,8 @@ class EnvironmentReader:
         self._reader, self._settings = reader, settings
         self._namespace, self._hostname = namespace, hostname
 
-    def read(
-        self, container: Table, path: Path, image: ImageConfig, *, tty: bool
-    ) -> tuple[dict[str, Text], dict[str, Text]]:
-        """The whole environment, and the part of it that ``$(NAME)`` in arguments can name."""
+    def read(self, container: Table, path: Path, image: ImageConfig, *, tty: bool) -> Environment:
+        """The environment of *container*."""
         services = service_variables() if self._settings.kubernetes_service else {}
         known: dict[str, Text] = {}
         for place, source in self._reader.items(container, "envFrom", path):
@@ -68,10 +80,20 @@ class EnvironmentReader:
             if name is not None and (value := self._value(variable, place, {**services, **known})) is not None:
                 known[name] = value
         usable = {**services, **known}
-        whole = {**image_environment(image), "HOSTNAME": self._hostname}
-        if tty:
-            whole["TERM"] = Text.of("xterm")
-        return {**whole, **usable}, usable
+        # As containerd: its own three first, which image and pod replace; what it has not is sent as often as it is
+        # given, the image's value before the pod's.
+        own = {"HOSTNAME": self._hostname, **({"TERM": Text.of("xterm")} if tty else {})}
+        names = [entry.partition("=")[0] for entry in image.env]
+        overridden = (
+            entry
+            for index, (name, entry) in enumerate(zip(names, image.env, strict=True))
+            if name not in {"PATH", *own} and (name in usable or name in names[index + 1 :])
+        )
+        return Environment(
+            whole={**own, **image_environment(image), **usable},
+            usable=usable,
+            overridden=tuple(dict.fromkeys(overridden)),
+        )
 
     def _name(self, variable: Table, path: Path) -> str | None:
         check_fields(self._reader, variable, ENV, path)

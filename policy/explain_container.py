@@ -1,5 +1,7 @@
 """The part of an explanation about containers: each expectation of the rules, and what produces it in the YAML."""
 
+from collections.abc import Sequence
+
 from policy.explain_volumes import CRI, NODE, OCI, Data, VolumeChecks
 from policy.layers import CONTAINER_ID, root_path
 from policy.model import DEFAULT_SYSCTLS, MASKED, READONLY, SANDBOX_KEY
@@ -181,12 +183,22 @@ class _Create(VolumeChecks):
         for index, (one, other) in enumerate(zip(seen, wanted, strict=True)):
             self.text(f"{where}[{index}]", one, other, "command and args, else the image's")
 
+    def last(self, seen: Sequence[str]) -> list[str]:
+        """Without the image's value where the pod's follows: runtimes send both, and the last one counts."""
+        overridden = texts(self.want.get("env_overridden"))
+        names = [entry.partition("=")[0] for entry in seen]
+        return [
+            entry
+            for index, entry in enumerate(seen)
+            if entry not in overridden or names[index] not in names[index + 1 :]
+        ]
+
     def env(self, seen: object, where: str) -> None:
         patterns = [self.filled(pattern) for pattern in texts(list(table(self.want.get("env_patterns")).values()))]
         if not isinstance(seen, list) or len(texts(seen)) != len(seen):
             self.findings.add(where, seen, "a list of NAME=value", "env")
             return
-        more, missing = difference(seen, texts(self.want.get("env")))
+        more, missing = difference(self.last(seen), texts(self.want.get("env")))
         for pattern in patterns:
             match = next((entry for entry in more if found(pattern, entry)), None)
             if match is None:

@@ -76,6 +76,7 @@ class After:
 class Container:
     """One container.
 
+    ``overridden`` are variables of the image that the YAML gives another value: containerd sends both, ours last.
     ``image`` is None for the sandbox, which no YAML names. ``layers``, top first, are those of the image where the node
     hands it over as layers, none where the guest pulls it.
     """
@@ -93,6 +94,7 @@ class Container:
     capabilities: tuple[str, ...]
     base: str
     mounts: Mapping[str, Mount]
+    overridden: tuple[str, ...] = ()
     memory: tuple[Memory, ...] = ()
     devices: tuple[str, ...] = ()
     no_new_privileges: bool = False

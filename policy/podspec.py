@@ -170,13 +170,14 @@ class _Builder:
         tty = bool(reader.flag(item, "tty", path))
         reference, image = self.image(path, item)
         base = "container" + ("-ro" if readonly else "") + ("-privileged" if privileged else "")
-        env, usable = self.environment.read(item, path, image, tty=tty)
+        environment = self.environment.read(item, path, image, tty=tty)
         mounts, memory = self.volumes.mounts(item, path, base, image)
         user = identity.container_identity(reader, security, path, image, str(reference))
         user = user or identity.Identity(uid=0, gid=0, groups=(0,))
         return Container(
             key=str(item.get("name")), kind=kind, after=after, image=reference,
-            args=self.args(path, item, image, usable), env=env,
+            args=self.args(path, item, image, environment.usable), env=environment.whole,
+            overridden=environment.overridden,
             cwd=reader.text(item, "workingDir", path) or image.working_dir or "/",
             uid=user.uid, gid=user.gid, groups=(user.groups,),
             capabilities=identity.capabilities(reader, security, path), base=base,

@@ -157,6 +157,7 @@ def _container_data(container: Container) -> dict[str, object]:
         "env_patterns": {
             name: f"^{escape(name)}={value.pattern.removeprefix('^')}" for name, value in sorted(free.items())
         },
+        **({"env_overridden": list(container.overridden)} if container.overridden else {}),
         "cwd": container.cwd,
         "uid": container.uid,
         "gid": container.gid,

@@ -250,7 +250,10 @@ class Shim:
                 "Username": "",
             },
             "Args": [arg.filled(fillings) for arg in container.args],
-            "Env": [f"{name}={value.filled(fillings)}" for name, value in container.env.items()],
+            "Env": [
+                *container.overridden,
+                *(f"{name}={value.filled(fillings)}" for name, value in container.env.items()),
+            ],
             "Cwd": container.cwd,
             "Capabilities": {
                 "Bounding": capabilities, "Effective": capabilities, "Inheritable": [], "Permitted": capabilities,

@@ -286,6 +286,26 @@ escaped(pod, name) := replace(object.get(pod, name, "-"), ".", "[.]")
 
 # Exactly the expected variables: those with a known value (sorted in the expectations), and one for each pattern.
 env_ok(c, pod, env) if {
+	not c.env_overridden
+	variables_ok(c, pod, env)
+}
+
+# Runtimes send the image's value of a variable, and after it the pod's: in the guest the last one counts.
+env_ok(c, pod, env) if {
+	c.env_overridden
+	places := numbers.range(0, count(env) - 1)
+	last := [e | some i in places; e := env[i]; not overridden(c, env, i)]
+	variables_ok(c, pod, last)
+}
+
+overridden(c, env, i) if {
+	env[i] in c.env_overridden
+	some later in numbers.range(i, count(env) - 1)
+	later > i
+	split(env[later], "=")[0] == split(env[i], "=")[0]
+}
+
+variables_ok(c, pod, env) if {
 	fixed := [e | some e in env; not c.env_patterns[split(e, "=")[0]]]
 	sort(fixed) == c.env
 	free := [e | some e in env; c.env_patterns[split(e, "=")[0]]]

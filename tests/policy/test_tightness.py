@@ -51,7 +51,7 @@ def move_last(request: Request, place: str) -> None:
 
 def set_env(request: Request, name: str, value: str) -> None:
     env = process(request)["Env"]
-    index = next(i for i, entry in enumerate(env) if entry.startswith(name + "="))
+    index = max(i for i, entry in enumerate(env) if entry.startswith(name + "="))  # The last one counts.
     env[index] = f"{name}={value}"
 
 
@@ -338,7 +338,7 @@ def test_what_the_node_may_vary_is_allowed_and_no_more() -> None:
         lambda r: oci(r)["Linux"].update(CgroupsPath="kubepods-pod1.slice:cri-containerd:x"),
         lambda r: oci(r)["Linux"]["Namespaces"][2].update(Type="mnt"),  # Kata's Rust runtime.
         lambda r: process(r)["Capabilities"].update({k: ["NET_BIND_SERVICE"] for k in CAPS}),
-        lambda r: process(r)["Env"].reverse(),
+        lambda r: process(r)["Env"].sort(reverse=True),  # The image's LEVEL=info stays before ours.
         lambda r: process(r)["User"]["AdditionalGids"].reverse(),
         lambda r: set_env(r, "KUBERNETES_SERVICE_HOST", "fd00::1"),
         lambda r: set_env(r, "CPUS", "4"),
