@@ -2,21 +2,29 @@
 
 import asyncio
 import os
+import secrets
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
 import click
 
+from cli.attesting import patiently
+from cli.errors import RefusedError
 from cli.options import PATHS
-from cli.output import clean
+from cli.output import Output, clean
 from cli.session import Session, example, json_option
 from images.cache import cache_directory
 from localnode.detach import start_detached, status, stop
-from localnode.guest import run_in_guest
+from localnode.guest import MESH_PORT, find_coordinator, run_in_guest
 from localnode.node import NodeSettings, run_node
+from localnode.rundir import DevFolder
 from localnode.setup import dev_init
 from localnode.status import Status
+from wire.client import CoordinatorClient
+
+_PATIENCE_S: Final = 20.0  # For a Coordinator that was started just before, and replays its ledger.
 
 
 class CommandAfterDashes(click.Command):
@@ -113,7 +121,11 @@ def guest(ctx: click.Context, pod: str, bind: str, paths: tuple[Path, ...]) -> N
     short_help="Run the pods of the YAML, each in a simulated guest.",
     epilog=example("contrast dev run --detach deployment/\ncontrast dev stop"),
 )
-@click.option("--detach", is_flag=True, help="Return when every pod is ready, and leave them running.")
+@click.option(
+    "--detach",
+    is_flag=True,
+    help="Return when every pod is ready, and leave them running. Needs a Coordinator with a manifest.",
+)
 @click.option(
     "--network",
     default=None,
@@ -150,6 +162,7 @@ def run(
     )
     report = _reporter(session)
     if detach:
+        asyncio.run(demand_manifest(settings.root, coordinator, session.output))
         ctx.exit(start_detached(settings, environ=dict(os.environ), report=report))
     ctx.exit(asyncio.run(run_node(settings, environ=dict(os.environ), report=report)))
 
@@ -180,5 +193,49 @@ def stop_command(ctx: click.Context) -> None:
 def status_command(session: Session) -> None:
     """Show the pods of this workspace."""
     report = _reporter(session)
-    for item in status(session.workspace.root):
+    found = status(session.workspace.root)
+    for item in found:
         report(item)
+    if [item.subject for item in found] == ["coordinator"]:
+        session.output.note("no pods run: start them with `contrast dev run deployment/`")
+
+
+async def demand_manifest(root: Path, given: str | None, output: Output) -> None:
+    """Refuse to wait for pods that no Coordinator can give certificates to.
+
+    Args:
+        root: the workspace.
+        given: `HOST:PORT` of a Coordinator that runs elsewhere.
+        output: told while a Coordinator does not answer yet.
+
+    Raises:
+        RefusedError: no Coordinator runs in this workspace, or it is not active; with the command that comes first.
+        NoAnswerError: it does not answer.
+    """
+    found = find_coordinator(DevFolder.of(root))
+    if given is None and found is None:
+        raise RefusedError(
+            "no Coordinator runs in this workspace, and every pod needs a certificate of it: start one with `contrast "
+            "dev guest --pod coordinator deployment/ -- contrast-coordinator --ledger ledger &`, then `contrast set`"
+        )
+    address = given if found is None or given is not None else f"{found.address}:{found.user_port}"
+    async with CoordinatorClient(address or "", port=MESH_PORT) as client:
+
+        async def ask() -> str:
+            # What it says is not judged: this decides only whether waiting makes sense.
+            return (await client.fetch_statement(secrets.token_bytes(32))).statement.state
+
+        state = await patiently(ask, timeout_s=_PATIENCE_S, output=output, what=f"asking {client.address}")
+    match state:
+        case "empty":
+            raise RefusedError(
+                f"the Coordinator at {client.address} has no manifest yet, so no pod would get a certificate: run "
+                "`contrast set` first"
+            )
+        case "recovery":
+            raise RefusedError(
+                f"the Coordinator at {client.address} was restarted and has no seed, so no pod would get a "
+                "certificate: run `contrast recover` first"
+            )
+        case _:
+            return

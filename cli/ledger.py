@@ -7,6 +7,7 @@ from typing import Final
 
 import click
 
+from attestation.evidence import Kind
 from attestation.reference import ReferenceValues
 from audit.replay import cosigned_in, replay, state_at
 from audit.report import Report
@@ -151,9 +152,16 @@ def _verdict(session: Session, source: str, opened: Opened, report: Report, cosi
         )
     demand_quorum(cosigned, size, name=source)
     counts = ", ".join(f"{number} {kind}" for kind, number in sorted(report.counts.items()))
+    simulated = any(epoch.event.evidence[0] == Kind.SIMULATED for epoch in report.state.epochs)
+    if simulated:
+        output.banner(
+            "SIMULATED PLATFORM: no hardware protects a Coordinator of this ledger. "
+            "All of it can be in order and prove nothing."
+        )
     output.document(
         {
             "ok": True,
+            "simulated": simulated,
             "size": size,
             "stored": opened.size,
             "root": report.checkpoint.root.hex(),

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import localnode
 from localnode.errors import LocalNodeError, NodeNotRunningError, NodeRunningError
+from localnode.guest import find_coordinator
 from localnode.node import COORDINATOR, NodeSettings, prepare
 from localnode.pod import last_words
 from localnode.process import Identity, end, is_alive, parse_identity
@@ -64,15 +65,18 @@ def start_detached(
 
 
 def status(root: Path) -> tuple[Status, ...]:
-    """The newest status of every pod and external Service.
+    """The newest status of the Coordinator's guest, and of every pod and external Service while the node runs.
 
     Raises:
-        NodeNotRunningError: no node of this workspace runs.
+        NodeNotRunningError: neither a node nor a Coordinator of this workspace runs.
     """
     folder = DevFolder.of(root)
-    if _node(folder) is None:
+    coordinator = _coordinator(folder)
+    if _node(folder) is not None:
+        return (*coordinator, *_statuses(folder))
+    if not coordinator:
         raise NodeNotRunningError(f"no pods of {folder.root} run: start them with `contrast dev run deployment/`")
-    return tuple(_statuses(folder))
+    return coordinator
 
 
 def stop(root: Path, *, report: Callable[[Status], None]) -> int:
@@ -132,6 +136,14 @@ def _statuses(folder: DevFolder) -> Iterator[Status]:
             yield parse_status(line)
         except ValueError:
             continue  # somebody else's text: it says nothing about a pod
+
+
+def _coordinator(folder: DevFolder) -> tuple[Status, ...]:
+    found, identity = find_coordinator(folder), read_identity(folder.coordinator_file)
+    if found is None or identity is None:
+        return ()
+    detail = f"process {identity.pid} of `contrast dev guest`: user port {found.user_port}, mesh port {found.mesh_port}"
+    return (Status(subject="coordinator", phase=Phase.RUNNING, address=found.address, detail=detail),)
 
 
 def _node(folder: DevFolder) -> Identity | None:

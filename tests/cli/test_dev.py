@@ -3,13 +3,15 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, Self
 
 import pytest
 from click.testing import CliRunner, Result
 
 from cli.program import cli
 from localnode.errors import LocalNodeError
+from localnode.guest import Coordinator
 from localnode.node import NodeSettings
 from localnode.status import Phase, Status
 
@@ -60,7 +62,11 @@ def _settings(monkeypatch: pytest.MonkeyPatch, name: str, code: int) -> list[Nod
         report(Status(subject="web-0", phase=Phase.READY, detail="a\x1b[2J", address="127.0.0.9"))
         return code
 
+    async def no_question(*_: object) -> None:
+        """The Coordinator is not what these tests are about."""
+
     monkeypatch.setattr(name, start)
+    monkeypatch.setattr("cli.dev.demand_manifest", no_question)
     return seen
 
 
@@ -94,3 +100,47 @@ def test_a_stop_with_nothing_to_stop_says_so(tmp_path: Path) -> None:
     result = CliRunner().invoke(cli, ["--workspace-dir", str(tmp_path), "dev", "stop"])
     assert result.exit_code == 0
     assert "nothing that `contrast dev run` started" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("state", "advice"), [(None, "contrast dev guest"), ("empty", "contrast set"), ("recovery", "contrast recover")]
+)
+def test_pods_that_cannot_get_a_certificate_are_not_waited_for(
+    state: str | None, advice: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Two minutes of `pending` do not tell a newcomer that a step was left out."""
+    monkeypatch.setattr("cli.dev.start_detached", lambda *_, **__: pytest.fail("started"))
+    if state is not None:
+        here = Coordinator(address="127.0.0.9", user_port=1313, mesh_port=7777)
+        monkeypatch.setattr("cli.dev.find_coordinator", lambda _: here)
+        monkeypatch.setattr("cli.dev.CoordinatorClient", saying(state))
+    result = CliRunner().invoke(cli, ["--workspace-dir", str(tmp_path), "dev", "run", "--detach", "deployment/"])
+    assert result.exit_code == 1
+    assert f"`{advice}" in result.stderr
+
+
+def saying(state: str) -> type:
+    class Client:
+        def __init__(self, address: str, *, port: int) -> None:
+            del port
+            self.address = address
+
+        async def __aenter__(self) -> Self:
+            return self
+
+        async def __aexit__(self, *_: object) -> None:
+            return None
+
+        async def fetch_statement(self, nonce: bytes) -> SimpleNamespace:
+            assert len(nonce) == 32
+            return SimpleNamespace(statement=SimpleNamespace(state=state))
+
+    return Client
+
+
+def test_a_coordinator_without_pods_is_shown_with_what_comes_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    guest = Status(subject="coordinator", phase=Phase.RUNNING, address="127.0.0.9")
+    monkeypatch.setattr("cli.dev.status", lambda _: (guest,))
+    result = run("status", "--json")
+    assert json.loads(result.stdout)["subject"] == "coordinator"
+    assert "contrast dev run" in result.stderr

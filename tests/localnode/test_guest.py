@@ -12,10 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from localnode.detach import status
 from localnode.errors import AddressError, ContainerFailedError, DevWorkspaceError, PodNotFoundError, PolicyMissingError
 from localnode.guest import Coordinator, find_coordinator, run_in_guest
 from localnode.rundir import DevFolder, read_state
 from localnode.setup import load_platform
+from localnode.status import Phase
 from tests.support.pods import coordinator, deployment
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -85,6 +87,9 @@ async def test_a_running_coordinator_is_found_and_forgotten(workspace: Path, wri
     assert found == Coordinator(address="127.0.0.8", user_port=11313, mesh_port=17777)
     state = read_state(dev.coordinator_file)
     assert state is not None
+    (shown,) = status(workspace)  # Without a node, too: it is the first thing that a trial starts.
+    assert (shown.subject, shown.phase, shown.address) == ("coordinator", Phase.RUNNING, "127.0.0.8")
+    assert "user port 11313, mesh port 17777" in shown.detail
     os.kill(state["process"]["pid"], signal.SIGKILL)
     assert find_coordinator(dev) is None or not task.done()
     assert await task == 137
