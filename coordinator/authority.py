@@ -3,11 +3,13 @@
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from cryptography import x509
 
-from coordinator.ca import LeafIssuer
+from coordinator.ca import LeafIssuer, ca_end
 from coordinator.keys import Seed
+from coordinator.refusals import CaExpiredError
 from coordinator.state import State
 from manifest.model import Manifest
 from manifest.parse import parse_manifest
@@ -37,6 +39,8 @@ class Authority:
     root_ca: bytes
     intermediate: bytes
     mesh_ca: bytes
+    ends: datetime
+    """When the first of the three CA certificates ends."""
     issuer: LeafIssuer = field(repr=False)
     grants: dict[bytes, Grant]
 
@@ -53,6 +57,8 @@ def make_authority(state: State, blob: Callable[[bytes], bytes], seed: Seed) -> 
     manifest = parse_manifest(blob(current.manifest))
     intermediate = blob(current.intermediate)
     root_ca = blob(state.root_ca)
+    mesh_ca = blob(current.mesh_ca)
+    ends = ca_end(root_ca, intermediate, mesh_ca)
     root_sha256 = hashlib.sha256(root_ca).digest()
     checks: dict[str, bytes] = {}
     grants: dict[bytes, Grant] = {}
@@ -75,7 +81,18 @@ def make_authority(state: State, blob: Callable[[bytes], bytes], seed: Seed) -> 
         manifest=manifest,
         root_ca=root_ca,
         intermediate=intermediate,
-        mesh_ca=blob(current.mesh_ca),
-        issuer=LeafIssuer.of(seed.mesh_ca_key(current.transition), intermediate),
+        mesh_ca=mesh_ca,
+        ends=ends,
+        issuer=LeafIssuer.of(seed.mesh_ca_key(current.transition), intermediate, end=ends),
         grants=grants,
     )
+
+
+def demand_valid(authority: Authority, now: datetime) -> None:
+    """Refuse to sign what would end before it begins. Raises CaExpiredError."""
+    if authority.ends <= now:
+        raise CaExpiredError(
+            "The CA of the manifest in force has ended.",
+            seen=f"{now:%Y-%m-%d}",
+            wanted=f"before {authority.ends:%Y-%m-%d}",
+        )

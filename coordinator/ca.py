@@ -65,16 +65,32 @@ def intermediate_certificate(
     now: datetime,
     serial: int,
 ) -> bytes:
-    """The intermediate CA of one manifest (DER), signed by the root: what trusting every manifest leads through."""
-    issuer = x509.load_der_x509_certificate(root).subject
+    """The intermediate CA of one manifest (DER), signed by the root: what trusting every manifest leads through.
+
+    It ends with the root at the latest, so that no leaf outlives the chain that somebody trusts it by.
+    """
+    above = x509.load_der_x509_certificate(root)
     name = _name("Contrast mesh CA", transition.hex())
-    return _ca(name, issuer, mesh_key.public_key(), root_key, path_length=0, now=now, serial=serial)
+    end = above.not_valid_after_utc
+    return _ca(name, above.subject, mesh_key.public_key(), root_key, path_length=0, now=now, serial=serial, end=end)
 
 
-def mesh_certificate(mesh_key: ec.EllipticCurvePrivateKey, *, transition: bytes, now: datetime, serial: int) -> bytes:
-    """The mesh CA (DER): the intermediate's key and name, self-signed: what trusting this one manifest means."""
+def mesh_certificate(
+    mesh_key: ec.EllipticCurvePrivateKey,
+    *,
+    transition: bytes,
+    now: datetime,
+    serial: int,
+    end: datetime | None = None,
+) -> bytes:
+    """The mesh CA (DER): the intermediate's key, name and *end*, self-signed: what trusting this one manifest means."""
     name = _name("Contrast mesh CA", transition.hex())
-    return _ca(name, name, mesh_key.public_key(), mesh_key, path_length=0, now=now, serial=serial)
+    return _ca(name, name, mesh_key.public_key(), mesh_key, path_length=0, now=now, serial=serial, end=end)
+
+
+def ca_end(*certificates: bytes) -> datetime:
+    """When the first of these CA certificates (DER) ends."""
+    return min(x509.load_der_x509_certificate(each).not_valid_after_utc for each in certificates)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,14 +103,14 @@ class LeafIssuer:
     not_after: datetime
 
     @classmethod
-    def of(cls, key: ec.EllipticCurvePrivateKey, intermediate: bytes) -> "LeafIssuer":
-        """From the mesh CA key and the intermediate's DER."""
+    def of(cls, key: ec.EllipticCurvePrivateKey, intermediate: bytes, *, end: datetime | None = None) -> "LeafIssuer":
+        """From the mesh CA key and the intermediate's DER; *end* is that of the whole chain, if it is earlier."""
         certificate = x509.load_der_x509_certificate(intermediate)
         return cls(
             key,
             certificate.subject,
             x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key()),
-            certificate.not_valid_after_utc,
+            certificate.not_valid_after_utc if end is None else min(end, certificate.not_valid_after_utc),
         )
 
     def issue(
@@ -264,6 +280,11 @@ def spki(certificate: x509.Certificate) -> bytes:
     )
 
 
+def spki_of(key: ec.EllipticCurvePublicKey) -> bytes:
+    """SubjectPublicKeyInfo, DER, of a key that stands in no certificate."""
+    return key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+
+
 def _name(common: str, unique: str) -> x509.Name:
     # The unique part keeps two CAs of one name apart in trust stores; 64 bytes is all that X.509 gives.
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"{common} {unique[-16:]}")])
@@ -278,8 +299,10 @@ def _ca(
     path_length: int,
     now: datetime,
     serial: int,
+    end: datetime | None = None,
 ) -> bytes:
     start = now.replace(microsecond=0)
+    not_after = start + CA_LIFE if end is None else min(start + CA_LIFE, end)
     certificate = (
         x509.CertificateBuilder()
         .subject_name(subject)
@@ -287,7 +310,7 @@ def _ca(
         .public_key(public_key)
         .serial_number(serial)
         .not_valid_before(start - BACKDATE)
-        .not_valid_after(start + CA_LIFE)
+        .not_valid_after(not_after)
         .add_extension(x509.BasicConstraints(ca=True, path_length=path_length), critical=True)
         .add_extension(_CA_USAGE, critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)

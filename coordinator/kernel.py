@@ -119,6 +119,7 @@ class Kernel:
         if self.seed is None:
             raise NeedsRecoveryError
         self._authority = held = make_authority(state, self.blob, self.seed)
+        self.metrics.ca_end.set(held.ends.timestamp())
         return held
 
     def demand_active(self) -> None:

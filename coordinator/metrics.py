@@ -28,6 +28,11 @@ class Metrics:
         self.secrets = Counter(f"{prefix}_secrets_released", "Workload secrets released.", registry=self.registry)
         self.size = Gauge(f"{prefix}_ledger_entries", "Entries in the ledger.", registry=self.registry)
         self.generation = Gauge(f"{prefix}_manifest_generation", "Manifests set so far.", registry=self.registry)
+        self.ca_end = Gauge(
+            f"{prefix}_ca_end_seconds",
+            "Unix time at which the CA of the manifest in force ends; no leaf ends later.",
+            registry=self.registry,
+        )
         self.witnessed = Gauge(
             f"{prefix}_ledger_witnessed_entries",
             "Entries that a quorum of witnesses has cosigned.",

@@ -2,18 +2,21 @@
 
 import datetime as dt
 import hashlib
+from collections.abc import Callable
 
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from attestation.issuer import Issuer
+from coordinator.ca import load, spki, spki_of
 from coordinator.commands import RecoverLedger
 from coordinator.epoch import Epoch
 from coordinator.errors import MalformedRequestError, NotAShareOwnerError, StaleStatementError
 from coordinator.events import ForkAccepted, LedgerRecovered
 from coordinator.keys import Seed, public_bytes
 from coordinator.own_evidence import prove_epoch
-from coordinator.refusals import HeadMismatchError, SeedMismatchError
+from coordinator.refusals import CaMismatchError, HeadMismatchError, SeedMismatchError
+from coordinator.setting import verifier_keys
 from coordinator.state import State
 from ledger.checkpoint import origin_of
 from ledger.log import Log
@@ -22,7 +25,15 @@ from wire.messages import RecoveryRequest
 from wire.sealing import SealingError, fork_input, hpke_open, recovery_input, seed_info, verify_recovery
 
 
-def open_seed(message: RecoveryRequest, *, epoch: Epoch, state: State, manifest: Manifest, statement: bytes) -> Seed:
+def open_seed(
+    message: RecoveryRequest,
+    *,
+    epoch: Epoch,
+    state: State,
+    manifest: Manifest,
+    statement: bytes,
+    blob: Callable[[bytes], bytes],
+) -> Seed:
     """The seed in *message*, once it is the one of this ledger and comes from a share owner.
 
     Args:
@@ -31,11 +42,13 @@ def open_seed(message: RecoveryRequest, *, epoch: Epoch, state: State, manifest:
         state: What the replay gave.
         manifest: The one in force, which names the share owners.
         statement: The bytes that this Coordinator's evidence covers at the moment.
+        blob: A document that the ledger names.
 
     Raises:
         StaleStatementError: It was sealed for another statement.
         NotAShareOwnerError: No share owner of the manifest signed it.
         SeedMismatchError: It does not open, or belongs to another ledger.
+        CaMismatchError: It is this ledger's, but the recorded CA is not its.
     """
     statement_sha256 = hashlib.sha256(statement).digest()
     if bytes.fromhex(message.statement) != statement_sha256:
@@ -56,7 +69,32 @@ def open_seed(message: RecoveryRequest, *, epoch: Epoch, state: State, manifest:
         raise SeedMismatchError("The sealed seed does not open for this Coordinator and this head.") from None
     if origin_of(public_bytes(seed.ledger_key())) != state.origin:
         raise SeedMismatchError(wanted=f"the seed of {state.origin}")
+    check_derived(seed, state, blob)
     return seed
+
+
+def check_derived(seed: Seed, state: State, blob: Callable[[bytes], bytes]) -> None:
+    """Demand that the ledger's other keys are the seed's, too, before anything is signed in their name.
+
+    Raises:
+        CaMismatchError: A CA, or the post-quantum ledger key, is another one.
+    """
+    current = state.current
+    if current is None:
+        raise MalformedRequestError("A ledger without manifest cannot be recovered.")
+    pairs = [
+        ("root CA", state.root_ca, seed.root_ca_key()),
+        ("mesh CA", current.mesh_ca, seed.mesh_ca_key(current.transition)),
+    ]
+    for what, digest, key in pairs:
+        recorded = hashlib.sha256(spki(load(blob(digest), what))).hexdigest()
+        derived = hashlib.sha256(spki_of(key.public_key())).hexdigest()
+        if recorded != derived:
+            raise CaMismatchError(
+                f"The {what} that the ledger records is not the seed's.", seen=f"key {recorded}", wanted=derived
+            )
+    if state.verifier_keys != verifier_keys(seed, state.origin):
+        raise CaMismatchError("The verifier keys that the ledger records are not the seed's.")
 
 
 def check_head(ledger: Log, size: int, root: bytes) -> None:

@@ -87,6 +87,29 @@ class SeedMismatchError(CoordinatorError):
     action = "Use the seed-shares.json that was written when this ledger's first manifest was set."
 
 
+class CaMismatchError(CoordinatorError):
+    """The seed is this ledger's, but what the ledger records does not follow from it."""
+
+    code, status = "ca_mismatch", HTTPStatus.CONFLICT
+    title = "The ledger's CA is not the seed's"
+    action = (
+        "The Coordinator that wrote this ledger made a CA of its own: whoever holds its key can mint certificates. Do "
+        "not continue it; audit it, and begin a new ledger."
+    )
+
+
+class CaExpiredError(CoordinatorError):
+    """A CA certificate has ended: what it would sign is valid nowhere."""
+
+    code, status = "ca_expired", HTTPStatus.SERVICE_UNAVAILABLE
+    title = "The CA has ended"
+    action = (
+        "The workload owner sets a manifest with other bytes (a space is enough): it gets a new mesh CA. The root CA "
+        "ends with its ledger; after that a new ledger is begun."
+    )
+    retry_after_s = 3600
+
+
 class HeadMismatchError(CoordinatorError):
     """The head that the caller knows is not one that this ledger extends."""
 

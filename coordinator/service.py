@@ -270,6 +270,7 @@ class Service:
                     state=state,
                     manifest=manifest,
                     statement=self.statement(),
+                    blob=self._kernel.blob,
                 )
             )
             self._check_clock(message.owner_time_ms)

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from attestation.issuer import Issuer
-from coordinator.ca import intermediate_certificate, mesh_certificate, root_certificate
+from coordinator.ca import ca_end, intermediate_certificate, mesh_certificate, root_certificate
 from coordinator.commands import CreateLedger, SetManifest
 from coordinator.epoch import Epoch
 from coordinator.events import ZERO_HASH, LedgerCreated, ManifestSet, pack_event
@@ -17,6 +17,7 @@ from coordinator.keys import Seed, public_bytes
 from coordinator.own_evidence import excluded, prove_epoch
 from coordinator.refusals import (
     BadManifestError,
+    CaExpiredError,
     PoliciesMismatchError,
     StaleTransitionError,
 )
@@ -98,7 +99,7 @@ async def prepare_first(offered: Offered, *, epoch: Epoch, seed: Seed, issuer: I
     root_ca = root_certificate(seed.root_ca_key(), origin=origin, now=now, serial=_serial())
     created = LedgerCreated(
         origin=origin,
-        verifier_keys=_verifier_keys(seed, origin),
+        verifier_keys=verifier_keys(seed, origin),
         root_ca=hashlib.sha256(root_ca).digest(),
         seed_shares=tuple(
             (hashlib.sha256(owner).digest(), seal_seed_share(seed.seed, seed.salt, _rsa(owner), origin))
@@ -141,6 +142,7 @@ def prepare_update(
 
     Raises:
         StaleTransitionError: It follows another transition than the one in force.
+        CaExpiredError: The root CA has ended.
         AuthorisationError: Not signed by an owner, updates disabled, or share owners changed.
         CoordinatorExcludedError: It does not accept this Coordinator.
     """
@@ -150,6 +152,8 @@ def prepare_update(
             seen=f"previous {offered.previous.hex()}", wanted=current.transition.hex() if current else "no previous"
         )
     in_force = rules.manifest(current.manifest)
+    now = dt.datetime.fromtimestamp(now_ms / 1000, dt.UTC)
+    demand_root(root_ca, now)
     verify_owner(
         offered.signatures,
         manifest_in_force=in_force,
@@ -173,7 +177,6 @@ def prepare_update(
             evidence = rules.evidence(each.event.evidence, each.seq)
             raise excluded(evidence, offered.manifest, verdict.first_failure)
         closed.append(each.key)
-    now = dt.datetime.fromtimestamp(now_ms / 1000, dt.UTC)
     event, certificates = _manifest_event(
         offered, seed, root_ca, generation=state.generation + 1, now=now, closed=tuple(closed)
     )
@@ -187,7 +190,7 @@ def _manifest_event(
     intermediate = intermediate_certificate(
         seed.root_ca_key(), root_ca, mesh_key, transition=offered.transition, now=now, serial=_serial()
     )
-    mesh_ca = mesh_certificate(mesh_key, transition=offered.transition, now=now, serial=_serial())
+    mesh_ca = mesh_certificate(mesh_key, transition=offered.transition, now=now, serial=_serial(), end=ca_end(root_ca))
     event = ManifestSet(
         generation=generation,
         manifest=offered.manifest.digest,
@@ -201,7 +204,21 @@ def _manifest_event(
     return event, (intermediate, mesh_ca)
 
 
-def _verifier_keys(seed: Seed, origin: str) -> tuple[str, str]:
+def demand_root(root_ca: bytes, now: dt.datetime) -> None:
+    """Refuse a manifest that nobody could trust through the root. Raises CaExpiredError."""
+    end = ca_end(root_ca)
+    if end <= now:
+        raise CaExpiredError(
+            "The root CA has ended, and its ledger with it.",
+            seen=f"{now:%Y-%m-%d}",
+            wanted=f"before {end:%Y-%m-%d}",
+            action="Begin a new ledger: start a Coordinator with empty storage and run `contrast set --new-ledger`. "
+            "Workload secrets are derived anew there; move the data that they protect before.",
+        )
+
+
+def verifier_keys(seed: Seed, origin: str) -> tuple[str, str]:
+    """The ledger's two verifier keys, as `ledger.created` names them."""
     classical = ed25519_key(origin, public_bytes(seed.ledger_key()))
     lattice = mldsa44_key(origin, seed.ledger_mldsa_key().public_key().public_bytes_raw())
     return str(classical), str(lattice)

@@ -12,7 +12,7 @@ from attestation.collateral.endorse import is_complete
 from attestation.judge import ChainCache
 from coordinator.admission import CHALLENGE_LIFE_MS, Challenges, PolicyRates, RefusalCounter
 from coordinator.answers import Issued, Recent, certificate_answer, check_known, find_issued, note_text
-from coordinator.authority import Authority
+from coordinator.authority import Authority, demand_valid
 from coordinator.commands import RecordRefusal
 from coordinator.errors import CoordinatorError
 from coordinator.events import AttestationRefused
@@ -53,6 +53,7 @@ class Workloads:
         """A nonce to attest with, good for two minutes."""
         self._kernel.demand_active()
         self._kernel.demand_clock()  # Nobody need ask his secure processor for what will be refused.
+        demand_valid(self._kernel.authority(), self._kernel.now())
         nonce = self._challenges.make(now_ms=self._kernel.world.monotonic_ms(), random=secrets.token_bytes(8))
         return ChallengeResponse(nonce=nonce, expires_in_ms=CHALLENGE_LIFE_MS)
 
@@ -136,6 +137,7 @@ class Workloads:
         again = False
         while True:
             authority = self._kernel.authority()
+            demand_valid(authority, self._kernel.now())
             grant = granted(asked, authority)
             self._rates.take(grant.policy, now_ms=self._kernel.world.monotonic_ms())
             try:
