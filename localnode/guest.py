@@ -104,11 +104,8 @@ async def run_in_guest(
             async with _running(launch) as process:
                 if not plan.workload.is_coordinator:
                     return child.exit_code(await process.wait())
-                _record(folder, process, address, command, environ)
-                try:
+                with _recorded(folder, process, address, command, environ):
                     return child.exit_code(await process.wait())
-                finally:
-                    folder.coordinator_file.unlink(missing_ok=True)
 
 
 def find_coordinator(folder: DevFolder) -> Coordinator | None:
@@ -161,19 +158,31 @@ async def _running(launch: child.Launch) -> AsyncIterator[asyncio.subprocess.Pro
         child.restore_signals(SIGNALS)
 
 
-def _record(
+@contextlib.contextmanager
+def _recorded(
     folder: DevFolder,
     process: asyncio.subprocess.Process,
     address: str,
     command: Sequence[str],
     environ: Mapping[str, str],
-) -> None:
+) -> Iterator[None]:
+    """While the block runs, the workspace's Coordinator is *process*; afterwards it is the one before, if that runs."""
     identity = child.identity_of(process)
     if identity is None:
+        yield
         return
+    before = read_state(folder.coordinator_file) if find_coordinator(folder) is not None else None
     ports = {key: _port(command, environ, flag, name, default) for key, flag, name, default in _PORTS}
     private_folder(folder.run)
     write_state(folder.coordinator_file, {"process": identity.json(), "address": address, **ports})
+    try:
+        yield
+    finally:
+        # One that ended at once, because another has its port, must not make the pods forget that other.
+        if read_identity(folder.coordinator_file) == identity:
+            folder.coordinator_file.unlink(missing_ok=True)
+            if before is not None:
+                write_state(folder.coordinator_file, before)
 
 
 def _port(command: Sequence[str], environ: Mapping[str, str], flag: str, name: str, default: int) -> int:

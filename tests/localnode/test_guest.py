@@ -97,6 +97,33 @@ async def test_a_running_coordinator_is_found_and_forgotten(workspace: Path, wri
     assert not dev.coordinator_file.exists()
 
 
+async def test_a_second_coordinator_that_fails_does_not_make_the_first_forgotten(workspace: Path, write: Write) -> None:
+    """It was started twice by mistake and found its port taken: the pods still need the one that runs."""
+    folder = write("c.yml", coordinator())
+    dev = DevFolder(workspace)
+    command = [sys.executable, "-c", "import time; time.sleep(60)", "--user-port", "1"]
+    async with asyncio.TaskGroup() as group:
+        first = group.create_task(
+            run_in_guest(workspace, [folder], pod="coordinator", command=command, environ=ENVIRON, bind="127.0.0.8")
+        )
+        while find_coordinator(dev) is None:  # noqa: ASYNC110  a file is polled
+            await asyncio.sleep(0.01)
+        code = "import subprocess, sys, os, asyncio\n"
+        code += "from pathlib import Path\nfrom localnode.guest import run_in_guest\n"
+        code += "sys.exit(asyncio.run(run_in_guest(Path(sys.argv[1]), [Path(sys.argv[2])], pod='coordinator',"
+        code += "command=[sys.executable, '-c', 'raise SystemExit(3)'], environ=dict(os.environ))))"
+        second = await asyncio.create_subprocess_exec(sys.executable, "-c", code, workspace, folder, env=ENVIRON)
+        assert await second.wait() == 3
+        found = find_coordinator(dev)
+        assert found is not None
+        assert (found.address, found.user_port) == ("127.0.0.8", 1)
+        state = read_state(dev.coordinator_file)
+        assert state is not None
+        os.kill(state["process"]["pid"], signal.SIGKILL)
+        assert await first == 137
+    assert not dev.coordinator_file.exists()
+
+
 async def test_the_program_does_not_outlive_its_guest(workspace: Path, write: Write) -> None:
     """`kill -9` of the guest must not leave a Coordinator behind that holds port and ledger."""
     folder = write("c.yml", coordinator())
