@@ -175,7 +175,9 @@ class IsolatedStore:
         try:
             kind, parts = self._channels[0].receive()
         except ChannelClosedError as error:
-            raise self._died(error) from error
+            died = self._died(error)
+            self._stop()
+            raise died from error
         if kind != Answer.DONE:
             self._stop()
             raise self._checked(lambda: unpack_error(parts))

@@ -124,6 +124,18 @@ def test_a_dead_process_is_a_failed_store_and_a_closed_one_says_so(tmp_path: Pat
         store.head()
 
 
+def test_a_process_that_dies_before_it_answers_leaves_nothing_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A host that kills each new one would use up all descriptors."""
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    descriptors = sorted(os.listdir("/proc/self/fd"))
+    for foreign, kind in ((False, StoreError), (True, LedgerContentError)):
+        with pytest.raises(kind):
+            IsolatedStore(tmp_path, foreign=foreign)
+    assert sorted(os.listdir("/proc/self/fd")) == descriptors
+
+
 def test_storage_that_is_gone_is_no_empty_ledger_here_either(tmp_path: Path) -> None:
     """A new ledger would begin silently."""
     store = IsolatedStore(tmp_path / "ledger")
