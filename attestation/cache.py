@@ -1,6 +1,6 @@
 """Chains whose every signature has been verified, and collateral that has been read, by the hash of their bytes.
 
-No verdict is ever remembered, and no report's signature.
+No report's signature is ever remembered, and of a verdict only what is one about all reports that are like it.
 """
 
 from collections import OrderedDict
@@ -53,8 +53,7 @@ class ChainCache(Recent[Chain]):
     reference value trusts is never put in, so strangers cannot fill it with chains of their own.
 
     Attributes:
-        standings: by chain, entry and everything of an accepted report that is not of one exchange, what was found of
-            it; see ``snp.standing``.
+        standings: by kind, chain, entry and likeness, what was found of an accepted report; see ``snp.standing``.
     """
 
     def __init__(self, capacity: int = _CAPACITY) -> None:

@@ -39,18 +39,6 @@ class Findings:
         if self.texts[number - 1] is _NOT_REACHED:
             self.texts[number - 1] = (seen, wanted)
 
-    def adopt(self, outcomes: bytes, texts: tuple[tuple[Text, Text], ...]) -> None:
-        """Begin with what was found before, none of it a failure."""
-        self.outcomes[:] = outcomes
-        self.texts[:] = texts
-
-    def without(self, numbers: tuple[int, ...]) -> tuple[bytes, tuple[tuple[Text, Text], ...]]:
-        """What has been found, as :meth:`adopt` takes it, *numbers* left open."""
-        outcomes, texts = bytearray(self.outcomes), list(self.texts)
-        for number in numbers:
-            outcomes[number - 1], texts[number - 1] = 0, _NOT_REACHED
-        return bytes(outcomes), tuple(texts)
-
     def forget(self, number: int) -> None:
         """Take back what was noted of check *number*, which passed or was skipped: it is decided anew."""
         self.outcomes[number - 1] = 0

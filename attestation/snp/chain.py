@@ -51,6 +51,15 @@ class Chain:
         """Root, intermediate, leaf."""
         return self.root.certificate, self.intermediate.certificate, self.endorsement.certificate
 
+    def is_valid(self, now: datetime) -> bool:
+        """Whether all three certificates are valid at *now*."""
+        return self.not_before <= now <= self.not_after
+
+    def is_listed(self, now: datetime) -> bool:
+        """Whether there is a revocation list, and *now* is its time."""
+        crl = self.crl
+        return crl is not None and crl.this_update <= now < crl.next_update
+
 
 def chain_key(evidence: Evidence) -> bytes:
     """One hash over every certificate and the list, each with its role and length; the report is no part of it."""

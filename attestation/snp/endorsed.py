@@ -1,6 +1,7 @@
 """Checks 6 to 13: who vouches for the report. Certificates are hints until they hold under a trusted root."""
 
 from datetime import UTC, datetime
+from typing import Final
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -10,13 +11,16 @@ from cryptography.hazmat.primitives.hashes import SHA384
 from attestation.cache import ChainCache
 from attestation.errors import CertificateError
 from attestation.evidence import Evidence, Kind
+from attestation.reference import SnpReferenceValues
 from attestation.snp.anchors import AMD_ROOTS, Anchor
-from attestation.snp.case import Case
+from attestation.snp.case import Case, Expected
 from attestation.snp.chain import Chain, chain_key, crl_fault, link_fault, parse_chain
 from attestation.snp.endorsement import EndorsementKind
-from attestation.snp.report import SIGNING_KEY_VLEK, Report
-from attestation.snp.standing import OF_THE_EXCHANGE, Standing, likeness
-from attestation.verdict import Claims
+from attestation.snp.report import REPORT_SIZE, SIGNING_KEY_VLEK
+from attestation.snp.standing import Standing, likeness, still_stands
+from attestation.verdict import Claims, Verdict
+
+_ECDSA: Final = ec.ECDSA(SHA384())
 
 
 class Endorsements:
@@ -25,6 +29,7 @@ class Endorsements:
     def __init__(self, evidence: Evidence, cache: ChainCache | None) -> None:
         self._evidence = evidence
         self._cache = cache
+        self._raw = evidence.part("report") or b""
         self._key = b"" if cache is None else chain_key(evidence)
         self._chain = None if cache is None else cache.get(self._key)
         self._is_verified = self._chain is not None
@@ -53,28 +58,30 @@ class Endorsements:
                 self._cache.put(self._key, chain)
         return self._faults
 
-    def standing(self, case: Case) -> Standing | None:
-        """What was found of a report like this one when it was accepted, under this chain and by this entry."""
-        if self._cache is None or not self._is_verified:
+    def standing(self, values: SnpReferenceValues, expected: Expected) -> Standing | None:
+        """What is remembered of a like report under this chain and entry, if this report is accepted, too."""
+        if self._cache is None or self._chain is None or len(self._raw) != REPORT_SIZE:
             return None
-        found = self._cache.standings.get(self._standing_key(case))
-        return found if found is not None and found.values is case.values else None
+        found = self._cache.standings.get(self._standing_key(values))
+        if found is None or found.values is not values:
+            return None
+        return found if still_stands(found, self._chain, self._raw, expected, self.signature_holds) else None
 
-    def remember(self, case: Case, claims: Claims) -> None:
+    def remember(self, verdict: Verdict, values: SnpReferenceValues, claims: Claims, now: datetime) -> None:
         """Keep what was found of a report that has been accepted."""
         if self._cache is not None:
-            outcomes, texts = case.without(OF_THE_EXCHANGE)
-            self._cache.standings.put(self._standing_key(case), Standing(case.values, outcomes, texts, claims))
+            standing = Standing(values, self.chain().is_listed(now), verdict.outcomes, verdict.texts, claims)
+            self._cache.standings.put(self._standing_key(values), standing)
 
-    def _standing_key(self, case: Case) -> tuple[Kind, bytes, int, bytes]:
-        return self._evidence.kind, self._key, id(case.values), likeness(case.report.raw)
+    def _standing_key(self, values: SnpReferenceValues) -> tuple[Kind, bytes, int, bytes]:
+        return self._evidence.kind, self._key, id(values), likeness(self._raw)
 
-    def signature_holds(self, report: Report) -> bool:
-        """(11) Whether the leaf's key signed bytes 000..29F, as they came."""
+    def signature_holds(self, r: int, s: int, signed: bytes) -> bool:
+        """(11) Whether the leaf's key signed bytes 000..29F of the report, as they came."""
         if self._signature_holds is None:
-            signature = encode_dss_signature(report.r, report.s)
+            signature = encode_dss_signature(r, s)
             try:
-                self.chain().endorsement.key.verify(signature, report.signed, ec.ECDSA(SHA384()))
+                self.chain().endorsement.key.verify(signature, signed, _ECDSA)
             except InvalidSignature:
                 self._signature_holds = False
             else:
@@ -106,7 +113,7 @@ def signature_checks(case: Case, endorsements: Endorsements) -> None:
     links, crl = endorsements.faults()
     now = case.expected.now
     # (7) Every link with AMD's parameters exactly (the reader knows no others), at the injected time.
-    is_valid = chain.not_before <= now <= chain.not_after
+    is_valid = chain.is_valid(now)
     case.decide(
         7,
         links is None and is_valid,
@@ -115,10 +122,11 @@ def signature_checks(case: Case, endorsements: Endorsements) -> None:
         lambda: "three RSASSA-PSS signatures, valid when judged" + ("" if is_valid else f", at {_minute(now)}"),
     )
     _revocation(case, chain, crl)
+    holds = endorsements.signature_holds(case.report.r, case.report.s, case.report.signed)
     case.decide(
         11,
-        endorsements.signature_holds(case.report),
-        lambda: f"signature {'holds' if endorsements.signature_holds(case.report) else 'does not hold'}",
+        holds,
+        lambda: f"signature {'holds' if holds else 'does not hold'}",
         lambda: f"a signature of the {chain.endorsement.kind}'s key over bytes 000 to 29F",
     )
 
@@ -225,7 +233,7 @@ def _revocation(case: Case, chain: Chain, fault: str | None) -> None:
             return f"serial {serial:#x} is revoked"
         return f"a list from {_minute(crl.this_update)} to {_minute(crl.next_update)}, without {serial:#x}"
 
-    is_fresh = crl is not None and crl.this_update <= now < crl.next_update
+    is_fresh = chain.is_listed(now)
     is_refused = crl is not None and (fault is not None or serial in crl.revoked)
     if is_refused or is_required:
         case.decide(10, is_fresh and not is_refused, seen, wanted)

@@ -9,11 +9,11 @@ from attestation.snp.launch import MAX_VCPUS
 from attestation.snp.products import SIENA, Tcb, product_of
 from attestation.snp.report import (
     ALGORITHM_P384_SHA384,
-    P384_ORDER,
     REPORT_SIZE,
     SIGNING_KEY_VCEK,
     SIGNING_KEY_VLEK,
     VERSIONS,
+    is_in_range,
     reserved_bytes_set,
 )
 from attestation.verdict import CHECK_NAMES, Check, Outcome
@@ -37,18 +37,11 @@ def field_checks(case: Case) -> None:
     _layout(case)
     _firmware(case)
     _guest(case)
-    _chip(case)
-    exchange_checks(case)
-
-
-def exchange_checks(case: Case) -> None:
-    """Checks 4, 24 and 25, for which it is not enough that a report is like another one (see ``standing``)."""
-    _zeros(case)
-    _binding(case)
+    _identity(case)
 
 
 def _layout(case: Case) -> None:
-    report = case.report
+    report, product = case.report, case.product
     case.decide(1, True, "1184 bytes", "1184 bytes")  # (1, 2) The parser has made these.
     case.decide(2, True, lambda: f"version {report.version}", "version 2 to 5")
     # (3) Algorithm confusion, unsigned reports. MASK_CHIP_KEY (bit 1) makes the firmware write a zero signature.
@@ -64,20 +57,16 @@ def _layout(case: Case) -> None:
         ),
         "algorithm 1 (ECDSA P-384 with SHA-384), no unknown flag, signing key VCEK or VLEK",
     )
-    _product(case)
-
-
-def _zeros(case: Case) -> None:
-    """(4) Zero signatures, second spellings, smuggled bytes. SNP ABI, table 22."""
-    report, product = case.report, case.product
+    # (4) Zero signatures, second spellings, smuggled bytes. SNP ABI, table 22.
     nonzero = reserved_bytes_set(report, product)
-    in_range = 0 < report.r < P384_ORDER and 0 < report.s < P384_ORDER
+    in_range = is_in_range(report.r, report.s)
     case.decide(
         4,
         not nonzero and in_range,
         lambda: f"not zero: {', '.join(nonzero) or 'nothing'}; r and s {'in' if in_range else 'out of'} range",
         "reserved bytes zero; r and s from 1 to the order of P-384 less 1",
     )
+    _product(case)
 
 
 def _product(case: Case) -> None:
@@ -235,8 +224,8 @@ def _id_block(case: Case) -> None:
         case.skip(23, lambda: f"SVN {report.guest_svn}", "not asked for")
 
 
-def _binding(case: Case) -> None:
-    report, expected = case.report, case.expected
+def _identity(case: Case) -> None:
+    report, values, expected = case.report, case.values, case.expected
     # (24) The policy that the host launched the guest with must be one that somebody vetted.
     case.decide(
         24,
@@ -251,11 +240,7 @@ def _binding(case: Case) -> None:
         report.report_data.hex,
         expected.report_data.hex,
     )
-
-
-def _chip(case: Case) -> None:
-    """(26) Only these machines, where some are named."""
-    report, values = case.report, case.values
+    # (26) Only these machines, where some are named.
     if values.allowed_chip_ids:
         case.decide(
             26,

@@ -191,6 +191,16 @@ def parse_report(raw: bytes) -> Report:
     )
 
 
+def signature_numbers(raw: bytes) -> tuple[int, int]:
+    """R and S of a report of the right length; the bytes behind each must be zero, which is not asked here."""
+    return int.from_bytes(raw[0x2A0:0x2D0], "little"), int.from_bytes(raw[0x2E8:0x318], "little")
+
+
+def is_in_range(r: int, s: int) -> bool:
+    """Whether both are numbers that a signature may have."""
+    return 0 < r < P384_ORDER and 0 < s < P384_ORDER
+
+
 def reserved_bytes_set(report: Report, product: Product) -> tuple[str, ...]:
     """Names of the ranges that must be zero and are not: those of the version, and those that depend on the product."""
     found = report.nonzero

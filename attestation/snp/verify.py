@@ -3,7 +3,7 @@
 Numbers are those of the verdict (docs/formats.md, section 7), not the order of work. The work goes in three stages,
 each only where the one before refused nothing: what the report says (``fields``), what the certificates say, and the
 signatures (both ``endorsed``; one P-384 verification, and up to four RSA-4096 for a chain not seen before). A report
-that is like one accepted before goes a shorter way through the same checks (``standing``).
+that is like one accepted before needs a few of them only (``standing``).
 
  1 exact length                      10 revocation list                  19 platform state
  2 version 2 to 5                    11 signature over bytes 000..29F    20 privilege level
@@ -28,8 +28,8 @@ from attestation.reference import SnpReferenceValues
 from attestation.snp.case import Case, Expected
 from attestation.snp.chain import Chain
 from attestation.snp.endorsed import Endorsements, endorsement_checks, signature_checks
-from attestation.snp.fields import exchange_checks, field_checks, unreadable
-from attestation.snp.report import parse_report
+from attestation.snp.fields import field_checks, unreadable
+from attestation.snp.report import Report, parse_report
 from attestation.verdict import RULES_VERSION, Claims, Verdict
 
 # (27) What must have passed, whatever an entry asks for; the rest must not have failed.
@@ -43,7 +43,6 @@ class _Result:
     failures: int
     case: Case
     index: int
-    claims: Claims | None = None
 
     @property
     def rank(self) -> tuple[int, int, int]:
@@ -68,13 +67,19 @@ def verify(
         cache: verified chains.
         thorough: make all checks whatever failed before; for people who ask why.
     """
-    try:
-        report = parse_report(evidence.part("report") or b"")
-    except ReportError as error:
-        return refusal(evidence.kind, unreadable(error), entries[0][0])
     endorsements = Endorsements(evidence, None if thorough else cache)
+    report: Report | None = None
     results = []
     for index, values in entries:
+        standing = endorsements.standing(values, expected)
+        if standing is not None:
+            texts = standing.texts_for(expected.report_data)
+            return Verdict(evidence.kind, RULES_VERSION, True, standing.outcomes, texts, standing.claims, index)
+        if report is None:
+            try:
+                report = parse_report(evidence.part("report") or b"")
+            except ReportError as error:
+                return refusal(evidence.kind, unreadable(error), entries[0][0])
         result = _try_entry(Case(report, values, expected), endorsements, index, thorough=thorough)
         if result.failures == 0:
             break
@@ -85,15 +90,6 @@ def verify(
 
 
 def _try_entry(case: Case, endorsements: Endorsements, index: int, *, thorough: bool) -> _Result:
-    standing = endorsements.standing(case)
-    if standing is not None:
-        case.adopt(standing.outcomes, standing.texts)
-        exchange_checks(case)
-        if case.failures == 0:
-            signature_checks(case, endorsements)
-        if case.failures == 0:
-            return _Result(2, 0, case, index, standing.claims)
-        case = Case(case.report, case.values, case.expected)
     field_checks(case)
     stage = 0
     if thorough or case.failures == 0:
@@ -108,13 +104,13 @@ def _try_entry(case: Case, endorsements: Endorsements, index: int, *, thorough: 
 def _conclude(evidence: Evidence, result: _Result, endorsements: Endorsements) -> Verdict:
     case = result.case
     accepted = case.conclude(_MANDATORY_WITH_LIST if case.values.crl == "required" else _MANDATORY)
-    claims = result.claims if accepted else None
-    if accepted and claims is None:
-        claims = _claims(evidence, case, endorsements.chain())
-        endorsements.remember(case, claims)
-    return Verdict(
+    claims = _claims(evidence, case, endorsements.chain()) if accepted else None
+    verdict = Verdict(
         evidence.kind, RULES_VERSION, accepted, bytes(case.outcomes), tuple(case.texts), claims, result.index
     )
+    if claims is not None:
+        endorsements.remember(verdict, case.values, claims, case.expected.now)
+    return verdict
 
 
 def _claims(evidence: Evidence, case: Case, chain: Chain) -> Claims:
