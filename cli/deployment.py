@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cli.entries import Subject
+from cli.errors import LocalFileError
 from k8s.problems import Problem, ResourceError
 from k8s.resources import INITDATA, POLICY, Resource, ResourceSet, Workload, load_folder, read_resources
 from policy.carrier import measured_bytes
@@ -27,8 +28,21 @@ def read_deployment(paths: Sequence[Path]) -> ResourceSet:
 
     Raises:
         ResourceError: with every fault.
+        LocalFileError: a path does not exist.
     """
+    demand_paths(paths)
     return read_resources(load_folder(paths))
+
+
+def demand_paths(paths: Sequence[Path]) -> None:
+    """Demand that there is something under every path that was given.
+
+    Raises:
+        LocalFileError: there is not; all such paths.
+    """
+    missing = [str(path) for path in paths if not path.exists()]
+    if missing:
+        raise LocalFileError(f"{', '.join(missing)}: no such file or folder")
 
 
 def read_policies(paths: Sequence[Path]) -> tuple[YamlPolicy, ...]:

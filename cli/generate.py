@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from attestation.reference import ReferenceValues
-from cli.deployment import read_deployment
+from cli.deployment import demand_paths, read_deployment
 from cli.entries import Entries, entries
 from cli.errors import DiffersError, UsageFaultError
 from cli.imaging import VERITY, ImageChoices, fetch_images, image_options, lock_change, pause_image, read_lock
@@ -188,6 +188,7 @@ def make_plan(wanted: Wanted, workspace: Workspace, report: Callable[[Progress],
     Raises:
         RefusedError: with every fault of YAML, images, manifest and keys.
     """
+    demand_paths(wanted.paths)
     faults = Faults()
     existing: Manifest | None = None
     values: tuple[ReferenceValues, ...] = ()

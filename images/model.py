@@ -12,6 +12,7 @@ from images.config import ImageConfig, parse_config
 from images.errors import DigestMismatchError, ImageTooLargeError, LayoutError, UnsupportedImageError
 
 PLATFORM: Final = "linux/amd64"  # SEV-SNP and TDX guests are x86-64 machines.
+_ANY_VARIANT: Final = frozenset({None, "", "v1"})
 _DOCKER: Final = "application/vnd.docker."
 INDEX_TYPES: Final = frozenset({INDEX_TYPE, _DOCKER + "distribution.manifest.list.v2+json"})
 MANIFEST_TYPES: Final = frozenset({MANIFEST_TYPE, _DOCKER + "distribution.manifest.v2+json"})
@@ -67,12 +68,20 @@ def select(index: dict[str, object], digest: str) -> Descriptor:
         LayoutError: the index is malformed.
     """
     seen: list[str] = []
+    fitting: list[tuple[int, dict[str, object]]] = []
     for entry in objects(index, "manifests", digest):
+        if entry.get("mediaType") not in MANIFEST_TYPES:
+            continue
         platform = entry.get("platform")
-        if isinstance(platform, dict):
+        if platform is None:  # Then the image's configuration decides, which is read and compared next.
+            fitting.append((2, entry))
+        elif isinstance(platform, dict):
             seen.append(f"{platform.get('os')}/{platform.get('architecture')}")
-            if seen[-1] == PLATFORM and entry.get("mediaType") in MANIFEST_TYPES:
-                return descriptor(entry, digest)
+            if seen[-1] == PLATFORM:
+                # Newer processors are no demand of ours: what runs on all of them comes first, as in containerd.
+                fitting.append((0 if platform.get("variant") in _ANY_VARIANT else 1, entry))
+    if fitting:
+        return descriptor(min(fitting, key=lambda pair: pair[0])[1], digest)
     raise UnsupportedImageError(f"image {digest} is for {', '.join(seen) or 'no platform'}; wanted {PLATFORM}")
 
 

@@ -57,6 +57,7 @@ _TEMPLATE: Final[Mapping[str, Path]] = {
     "CronJob": ("spec", "jobTemplate", "spec", "template"),
 }
 WORKLOAD_KINDS: Final = frozenset(_TEMPLATE)
+_GROUPS: Final = frozenset({"apps", "batch", "extensions"})  # Beside the core, which has no name.
 _INPUT_KINDS: Final = frozenset({"ConfigMap", "Secret", "Service", "ServiceAccount"})
 _REPLICATED: Final = frozenset({"Deployment", "ReplicaSet", "ReplicationController", "StatefulSet"})
 
@@ -145,6 +146,9 @@ class _Reader:
             return
         if kind not in WORKLOAD_KINDS and kind not in _INPUT_KINDS:
             return
+        group, slash, _ = str(data.get("apiVersion") or "").partition("/")
+        if slash and group not in _GROUPS:
+            return  # Another API's object of the same name, as a Job of Volcano or a Service of Knative.
         metadata = data.get("metadata")
         named = metadata if isinstance(metadata, dict) else {}
         resource = Resource(

@@ -126,6 +126,11 @@ VOLUME_MOUNT = Fields(
 VOLUME_DEVICE = Fields(handled={"name", "devicePath"})
 _DISK = "the node would bring it as a disk, which is not described yet"
 _CLAIM = "use a persistentVolumeClaim, an emptyDir or a configMap"
+_DISKS = (
+    "awsElasticBlockStore", "azureDisk", "cephfs", "cinder", "fc", "flexVolume", "flocker", "gcePersistentDisk",
+    "glusterfs", "iscsi", "photonPersistentDisk", "portworxVolume", "quobyte", "rbd", "scaleIO", "storageos",
+    "vsphereVolume",
+)  # fmt: skip
 # What the node mounts for itself and hands on file by file. Its content is the node's, as that of a claim is.
 NODE_FILES = {"persistentVolumeClaim", "ephemeral", "hostPath", "nfs", "csi", "azureFile"}
 VOLUME = Fields(
@@ -139,12 +144,7 @@ VOLUME = Fields(
         *NODE_FILES,
     },
     special={
-        "iscsi": Never(_DISK, _CLAIM),
-        "fc": Never(_DISK, _CLAIM),
-        "cephfs": Never(_DISK, _CLAIM),
-        "azureDisk": Never(_DISK, _CLAIM),
-        "awsElasticBlockStore": Never(_DISK, _CLAIM),
-        "gcePersistentDisk": Never(_DISK, _CLAIM),
+        **dict.fromkeys(_DISKS, Never(_DISK, _CLAIM)),
         "image": Never("image volumes are not described yet", "put the files into the container's image"),
         "gitRepo": Never("the node would fetch it", "put the files into the container's image"),
     },

@@ -19,6 +19,7 @@ BEST_EFFORT: Final = (1000, 1000)
 BURSTABLE: Final = (2, 999)  # By the node's memory, which nobody knows here.
 GUARANTEED: Final = (-997, -997)
 _DEFAULT_PROFILE: Final = "cri-containerd.apparmor.d"  # Where the node has AppArmor; without it there is none.
+_APPARMOR: Final = "container.apparmor.security.beta.kubernetes.io/"
 _UNITS: Final[Mapping[str, Decimal]] = {
     "": Decimal(1), "m": Decimal("0.001"), "u": Decimal("0.000001"),
     **{unit: Decimal(1000 ** (power + 1)) for power, unit in enumerate("kMGTPE")},
@@ -55,6 +56,7 @@ def container_identity(
     gid = reader.number(security, "runAsGroup", place)
     gid = reader.number(pod, "runAsGroup", ("securityContext",)) if gid is None else gid
     name, _, group = image.user.partition(":")
+    named = False
     if uid is None:
         if not name:
             uid = 0
@@ -69,7 +71,7 @@ def container_identity(
             )
             return None
         else:
-            uid = found.uid
+            uid, named = found.uid, True
             gid = found.gid if gid is None else gid
     if gid is None:
         known = None if image.accounts is None else image.accounts.user_by_uid(uid)
@@ -82,9 +84,12 @@ def container_identity(
             )
             return None
         gid = 0
-    if uid == 0 and (
-        security.get("runAsNonRoot") or (security.get("runAsNonRoot") is None and pod.get("runAsNonRoot"))
-    ):
+    other_than_root = security.get("runAsNonRoot")
+    other_than_root = pod.get("runAsNonRoot") if other_than_root is None else other_than_root
+    if other_than_root and named and uid != 0:
+        reason = f"runAsNonRoot is true and image {image_name} names its user {name!r}, so no node would start it"
+        reader.refuse(path, reason, f"write securityContext.runAsUser: {uid}")
+    if uid == 0 and other_than_root:
         reader.refuse(path, "runAsNonRoot is true and the user is 0, so no node would start it", "write runAsUser")
     return Identity(uid=uid, gid=gid, groups=tuple(sorted({gid, *extra_groups(reader)})))
 
@@ -123,21 +128,32 @@ def capabilities(reader: Reader, security: Table, path: Path) -> tuple[str, ...]
         return ALL_CAPABILITIES
     place = (*path, "securityContext")
     wanted = reader.table(security, "capabilities", place)
-    added, dropped = (reader.texts(wanted, name, (*place, "capabilities")) or () for name in ("add", "drop"))
+    # As containerd: in any case of letters; ALL first (dropping it counts more), then the single names, and what is
+    # dropped by name is gone.
+    added, dropped = (
+        tuple(name.upper() for name in reader.texts(wanted, kind, (*place, "capabilities")) or ())
+        for kind in ("add", "drop")
+    )
     for name in (*added, *dropped):
         if name != "ALL" and name not in ALL_CAPABILITIES:
             reader.refuse((*place, "capabilities"), f"{name!r} is no capability", "write it as NET_ADMIN, without CAP_")
-    # As containerd: ALL first, then the single names, and what is dropped by name is gone in any case.
-    start: Iterable[str] = ALL_CAPABILITIES if "ALL" in added else () if "ALL" in dropped else DEFAULT_CAPABILITIES
+    start: Iterable[str] = () if "ALL" in dropped else ALL_CAPABILITIES if "ALL" in added else DEFAULT_CAPABILITIES
     return tuple(sorted(({*start} | {*added} - {"ALL"}) - {*dropped}))
 
 
-def apparmor(reader: Reader, security: Table, path: Path) -> tuple[str, ...]:
-    """The profiles that an honest node may set."""
+def apparmor(reader: Reader, security: Table, path: Path, name: str) -> tuple[str, ...]:
+    """The profiles that an honest node may set for the container *name*."""
     pod = reader.table(reader.pod, "securityContext", ())
     own = reader.table(security, "appArmorProfile", (*path, "securityContext"))
-    kind = (own or reader.table(pod, "appArmorProfile", ("securityContext",))).get("type", "RuntimeDefault")
-    if kind == "RuntimeDefault":
+    kind = (own or reader.table(pod, "appArmorProfile", ("securityContext",))).get("type")
+    annotations = reader.workload.pod_metadata.get("annotations")
+    annotation = annotations.get(_APPARMOR + name) if isinstance(annotations, dict) else None
+    if kind is None and annotation is not None:  # As it was written before Kubernetes 1.30.
+        kind = {"runtime/default": "RuntimeDefault", "unconfined": "Unconfined"}.get(str(annotation))
+        if kind is None:
+            reason = f"the annotation {_APPARMOR}{name} asks for a profile that is the node's file"
+            reader.refuse(path, reason, "write runtime/default there, or remove it")
+    if kind in {None, "RuntimeDefault"}:
         return ("",) if security.get("privileged") else ("", _DEFAULT_PROFILE)
     if kind != "Unconfined":
         place = (*path, "securityContext", "appArmorProfile") if own else ("securityContext", "appArmorProfile")

@@ -183,7 +183,8 @@ class _Builder:
             capabilities=identity.capabilities(reader, security, path), base=base,
             mounts=mounts, memory=memory, devices=self.volumes.devices(item, path),
             no_new_privileges=escalation is False, readonly=readonly, privileged=privileged, tty=tty, oom=self.oom,
-            apparmor=identity.apparmor(reader, security, path), exec=self.commands(path, item), pidns=self.shared_pids,
+            apparmor=identity.apparmor(reader, security, path, str(item.get("name"))),
+            exec=self.commands(path, item), pidns=self.shared_pids,
             layers=self.layers(path, image) if reference is not None else (),
         )  # fmt: skip
 

@@ -294,3 +294,9 @@ def test_policies_go_into_initdata_for_the_runtime_classes_that_read_it(folder: 
     assert "nothing to change" in generate(folder).output  # The form is kept without the option.
     folder.edit("deployment/emoji.yml", "io.katacontainers.config.agent.policy: ", f"{INITDATA}: eA==\n        x: ")
     assert "no gzip" in folder.refused("deployment", "--add-seedshare-owner-key", "share.pem")
+
+
+def test_paths_that_do_not_exist_are_a_matter_of_files(folder: Folder) -> None:
+    """Exit 1 would say that something was judged and refused; a script could not tell a typing error from that."""
+    output = folder.refused("deployment", "deploymnet/", "other.yml", status=4)
+    assert "deploymnet, other.yml: no such file or folder" in output

@@ -129,6 +129,46 @@ def test_an_index_of_several_platforms_gives_ours(layout: Layout) -> None:
         layout.open().image(nested)
 
 
+LINUX = {"os": "linux", "architecture": "amd64"}
+
+
+@pytest.mark.parametrize(
+    ("platforms", "chosen"),
+    [
+        (({**LINUX, "variant": "v3"}, LINUX), 1),
+        (({**LINUX, "variant": "v3"}, {**LINUX, "variant": "v1"}), 1),
+        (({**LINUX, "variant": "v2"}, {"os": "linux", "architecture": "arm64"}), 0),
+        ((None, LINUX), 1),
+        (({"os": "linux", "architecture": "arm64"}, None), 1),
+        (({"os": "unknown", "architecture": "unknown"}, LINUX), 1),
+        ((LINUX, LINUX), 0),
+    ],
+)
+def test_the_entry_that_a_node_would_take_is_taken(layout: Layout, platforms: tuple[Any, ...], chosen: int) -> None:
+    """A policy made from another image of the index than the one that runs would deny it."""
+    digests = [layout.image(tar_of({"a": b""}), config={"config": {"User": str(user)}}) for user in range(2)]
+    entries = [
+        {
+            "mediaType": MANIFEST_TYPE,
+            "digest": digest,
+            "size": 1,
+            **({} if platform is None else {"platform": platform}),
+        }
+        for digest, platform in zip(digests, platforms, strict=True)
+    ]
+    index = layout.blob(dumped({"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": entries}))
+    assert layout.open().find(f"x.invalid/a@{index}").config.user == str(chosen)
+
+
+def test_an_entry_without_platform_must_still_be_for_ours(layout: Layout) -> None:
+    """Then the image's own configuration says what it is for."""
+    arm = layout.image(tar_of({"a": b""}), config={"architecture": "arm64"})
+    entries = [{"mediaType": MANIFEST_TYPE, "digest": arm, "size": 1}]
+    index = layout.blob(dumped({"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": entries}))
+    with pytest.raises(UnsupportedImageError, match="linux/arm64; wanted linux/amd64"):
+        layout.open().image(index)
+
+
 @pytest.mark.parametrize("which", ["manifest", "config", "layer"])
 def test_a_changed_byte_is_found(layout: Layout, tmp_path: Path, which: str) -> None:
     layer = tar_of({"a": b"hello"})

@@ -169,3 +169,26 @@ def test_every_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(ResourceError) as caught:
         load_folder([tmp_path, tmp_path / "missing"])
     assert [Path(problem.file).name for problem in caught.value.problems] == ["a.yml", "b.yml", "c.yml", "missing"]
+
+
+@pytest.mark.parametrize(
+    ("api", "kind"),
+    [
+        ("batch.volcano.sh/v1alpha1", "Job"),
+        ("serving.knative.dev/v1", "Service"),
+        ("apps.kruise.io/v1beta1", "StatefulSet"),
+        ("example.com/v1", "Pod"),
+        ("apps.example/v1", "Deployment"),
+    ],
+)
+def test_kinds_of_other_apis_pass_through_though_their_names_are_ours(api: str, kind: str) -> None:
+    """A folder that holds such an object would be refused for fields that its API does not have."""
+    found = read(f"apiVersion: {api}\nkind: {kind}\nmetadata: {{}}\nspec: {{tasks: [{{template: {{spec: {{}}}}}}]}}\n")
+    assert (found.workloads, found.services) == ((), ())
+
+
+@pytest.mark.parametrize("api", ["apps/v1", "extensions/v1beta1", "batch/v1", "v1"])
+def test_old_and_new_groups_of_kubernetes_are_read(api: str) -> None:
+    """An object under the group of an older release is the same workload."""
+    text = f"apiVersion: {api}\nkind: DaemonSet\nmetadata: {{name: w}}\nspec:\n  template:\n    spec:\n{_POD}"
+    assert len(read(text).confidential) == 1

@@ -1,0 +1,92 @@
+"""Who a container runs as and what it may do, where YAML can be read in more than one way: as containerd reads it."""
+
+from dataclasses import replace
+
+import pytest
+
+from images.config import Accounts, User
+from policy.errors import UnsupportedError
+from policy.model import ALL_CAPABILITIES, DEFAULT_CAPABILITIES
+from tests.support.policies import CONFIG, IMAGE, pod_of, simple_pod
+
+
+def pod(container: str, annotations: str = "") -> str:
+    return (
+        f"apiVersion: v1\nkind: Pod\nmetadata: {{name: web, annotations: {{{annotations}}}}}\n"
+        "spec: {enableServiceLinks: false, runtimeClassName: contrast-cc, "
+        f"containers: [{{name: app, image: '{IMAGE}'{container}}}]}}\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("written", "wanted"),
+    [
+        ("drop: [all], add: [net_admin]", {"NET_ADMIN"}),
+        ("drop: [all]", set()),
+        ("add: [all], drop: [chown]", {*ALL_CAPABILITIES} - {"CHOWN"}),
+        ("add: [ALL], drop: [ALL]", set()),
+        ("add: [ALL, CHOWN], drop: [ALL]", {"CHOWN"}),
+        ("add: [SYS_TIME], drop: [kill]", {*DEFAULT_CAPABILITIES, "SYS_TIME"} - {"KILL"}),
+    ],
+)
+def test_capabilities_are_read_as_containerd_reads_them(written: str, wanted: set[str]) -> None:
+    """`drop: [all]` in small letters is common; dropping ALL counts more than adding ALL."""
+    security = f", securityContext: {{runAsUser: 1, runAsGroup: 1, capabilities: {{{written}}}}}"
+    _, made = pod_of(pod(security))
+    assert set(made.container("app").capabilities) == wanted
+
+
+@pytest.mark.parametrize("name", ["CAP_NET_ADMIN", "cap_chown", "nothing"])
+def test_what_is_no_capability_is_refused(name: str) -> None:
+    """With its prefix containerd would look for CAP_CAP_NET_ADMIN."""
+    with pytest.raises(UnsupportedError, match="without CAP_"):
+        pod_of(simple_pod().replace("runAsGroup: 1000", f"runAsGroup: 1, capabilities: {{add: [{name}]}}"))
+
+
+APPARMOR = "container.apparmor.security.beta.kubernetes.io/app"
+USER = ", securityContext: {runAsUser: 1, runAsGroup: 1}"
+
+
+@pytest.mark.parametrize(
+    ("value", "profiles"),
+    [("unconfined", ("",)), ("runtime/default", ("", "cri-containerd.apparmor.d"))],
+)
+def test_an_old_annotation_of_apparmor_is_honoured(value: str, profiles: tuple[str, ...]) -> None:
+    """Kubelets still set the profile that the annotation names; passed over, an honest node would be denied."""
+    _, made = pod_of(pod(USER, f"{APPARMOR}: {value}"))
+    assert made.container("app").apparmor == profiles
+
+
+def test_a_profile_of_the_node_in_an_annotation_is_refused() -> None:
+    """It is refused as the field would be."""
+    with pytest.raises(UnsupportedError, match="the node's file; write runtime/default there, or remove it"):
+        pod_of(pod(USER, f"{APPARMOR}: localhost/strict"))
+
+
+def test_the_field_counts_more_than_the_annotation() -> None:
+    """Where both stand, the annotation is what an older client left behind."""
+    security = ", securityContext: {runAsUser: 1, runAsGroup: 1, appArmorProfile: {type: Unconfined}}"
+    _, made = pod_of(pod(security, f"{APPARMOR}: localhost/strict"))
+    assert made.container("app").apparmor == ("",)
+
+
+ACCOUNTS = Accounts(users=(User(name="app", uid=7, gid=7),))
+
+
+def test_a_named_user_with_run_as_non_root_is_refused_with_its_number() -> None:
+    """The kubelet compares numbers only: such a pod never starts, and the reason stands in the node's log."""
+    image = replace(CONFIG, user="app", accounts=ACCOUNTS)
+    security = ", securityContext: {runAsNonRoot: true}"
+    with pytest.raises(UnsupportedError, match=r"write securityContext\.runAsUser: 7"):
+        pod_of(pod(security), image=image)
+    _, made = pod_of(pod(""), image=image)
+    assert made.container("app").uid == 7
+    _, made = pod_of(pod(", securityContext: {runAsNonRoot: true, runAsUser: 7, runAsGroup: 7}"), image=image)
+    assert made.container("app").uid == 7
+
+
+@pytest.mark.parametrize("kind", ["cinder", "flexVolume", "glusterfs", "iscsi", "rbd", "vsphereVolume"])
+def test_volumes_that_come_as_disks_are_refused_with_their_reason(kind: str) -> None:
+    """`not known here` would leave a person without a way on."""
+    with pytest.raises(UnsupportedError, match=r"as a disk.*persistentVolumeClaim"):
+        pod_of(simple_pod(f"volumes: [{{name: a, {kind}: {{x: y}}}}]"))
