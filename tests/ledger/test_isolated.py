@@ -129,11 +129,11 @@ def test_a_process_that_dies_before_it_answers_leaves_nothing_open(
 ) -> None:
     """A host that kills each new one would use up all descriptors."""
     monkeypatch.setattr(sys, "executable", "/bin/false")
-    descriptors = sorted(os.listdir("/proc/self/fd"))
+    descriptors = sorted(Path("/proc/self/fd").iterdir())
     for foreign, kind in ((False, StoreError), (True, LedgerContentError)):
         with pytest.raises(kind):
             IsolatedStore(tmp_path, foreign=foreign)
-    assert sorted(os.listdir("/proc/self/fd")) == descriptors
+    assert sorted(Path("/proc/self/fd").iterdir()) == descriptors
 
 
 def test_storage_that_is_gone_is_no_empty_ledger_here_either(tmp_path: Path) -> None:
