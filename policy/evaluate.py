@@ -138,7 +138,12 @@ class _Rules:
         self._endpoints = frozenset(re.findall(r"^default ([A-Za-z]+) := false$", rules, re.MULTILINE))
         self._lock = threading.Lock()
         self._interpreter = cast("_Interpreter", regopy.Interpreter())
-        text = f"{rules.replace('data.pstate', 'input.pstate')}\n{_NAME} := input.{_NAME}\n"
+        own = rules.replace("data.pstate", "input.pstate")
+        for end in ("]", '"'):  # State and expectations are no fields that a request may not have.
+            own = own.replace(
+                f"only(input, [{end}", f'only(input, ["pstate", "{_NAME}"{end if end == "]" else ", " + end}'
+            )
+        text = f"{own}\n{_NAME} := input.{_NAME}\n"
         try:
             self._interpreter.add_module(_MODULE, text)
             self._bundle = self._interpreter.build(
@@ -155,6 +160,8 @@ class _Rules:
         """Whether *request* is allowed in *state*, and how the state changes then."""
         if endpoint not in self._endpoints or not _readable(request):
             return False, ()
+        if request.get("pstate") or request.get(_NAME):
+            return False, ()  # Fields that no agent knows.
         fields = {name: value for name, value in request.items() if name not in {"pstate", _NAME}}
         term = _json({**fields, "pstate": state})
         with self._lock:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from policy.explain_container import check_create, check_exec
 from policy.explain_layers import demands_layers
 from policy.layers import CONTAINER_ID
+from policy.messages import FIELDS
 from policy.model import SHARED
 from policy.reasons import MISSING, Findings, Reason, found, get, items, show, table
 
@@ -20,7 +21,10 @@ _SHM: Data = {
     "mount_point": "/run/kata-containers/sandbox/shm", "fs_group": None,
 }  # fmt: skip
 _CLIMBS = r"(^|/)[.][.](/|$)"
-_LOOPBACK = r"^127[.]|^(0{0,4}:){0,7}0{0,3}1$|^::ffff:127[.]"
+_LOOPBACK = r"^127[.]|^(0{0,4}:){0,7}0{0,3}1(/|$)|^(0{0,4}:){0,6}[Ff]{4}:"
+_HARDWARE = r"^[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}$"
+_LINK = r"^[A-Za-z0-9_.:@-]{0,15}$"
+_GUESTS = "the loopback interface is the guest's"
 
 
 def explain(data: Data, state: Data, endpoint: str, request: Data) -> tuple[Reason, ...]:
@@ -31,9 +35,8 @@ def explain(data: Data, state: Data, endpoint: str, request: Data) -> tuple[Reas
     check = _CHECKS.get(endpoint)
     if check is None:
         return (Reason(field=endpoint, seen="asked for", wanted="never asked for", source="no pod of ours needs it"),)
-    findings = Findings()
-    check(findings, data, state, request)
-    return tuple(findings.reasons) or (
+    findings = _judged(check, data, state, endpoint, request)
+    return findings or (
         Reason(
             field=endpoint, seen=show(dict(request)), wanted="another request", source="the rules as a whole deny it"
         ),
@@ -43,9 +46,19 @@ def explain(data: Data, state: Data, endpoint: str, request: Data) -> tuple[Reas
 def reasons(data: Data, state: Data, endpoint: str, request: Data) -> tuple[Reason, ...]:
     """All differences found, none for a request that is as expected."""
     check = _CHECKS.get(endpoint)
-    findings = Findings()
     if check is None:
         return explain(data, state, endpoint, request)
+    return _judged(check, data, state, endpoint, request)
+
+
+def judged() -> tuple[str, ...]:
+    """The requests that may be allowed at all."""
+    return tuple(_CHECKS)
+
+
+def _judged(check: _Check, data: Data, state: Data, endpoint: str, request: Data) -> tuple[Reason, ...]:
+    findings = Findings()
+    findings.known("", request, FIELDS[endpoint])
     check(findings, data, state, request)
     return tuple(findings.reasons)
 
@@ -89,15 +102,16 @@ def _sandbox(findings: Findings, data: Data, state: Data, request: Data) -> None
     findings.matches("sandbox_id", get(request, "sandbox_id"), form, "an id", _NODE)
     name = get(request, "hostname")
     hostname, pattern = get(data, "pod", "hostname"), get(data, "pod", "name", "pattern")
-    if name != hostname and not (hostname == "" and found(str(pattern), name)):
+    if not (hostname and name == hostname) and not (hostname == "" and found(str(pattern), name)):
         findings.add("hostname", name, show(hostname or pattern), "spec.hostname, else metadata.name")
     storages = get(request, "storages")
     if not isinstance(storages, list) or len(storages) > 1:
         findings.add("storages", storages, "at most the shared memory", _NODE)
     for index, storage in enumerate(items(storages)):
+        findings.known(f"storages[{index}]", storage, FIELDS["storages"])
         for name_, wanted in _SHM.items():
             findings.equal(f"storages[{index}].{name_}", get(storage, name_), wanted, _NODE)
-        if get(storage, "shared") not in (False, MISSING):
+        if get(storage, "shared") is not False and get(storage, "shared") is not MISSING:
             findings.add(f"storages[{index}].shared", get(storage, "shared"), "false", _NODE)
 
 
@@ -126,39 +140,64 @@ def _interface(findings: Findings, _data: Data, _state: Data, request: Data) -> 
     flags = get(interface, "raw_flags")
     if isinstance(flags, bool) or flags not in (0, 128):
         findings.add("interface.raw_flags", flags, "0 or 128 (no ARP)", _NODE)
-    for name, forbidden in (("name", "lo"), ("device", "lo"), ("hwAddr", "00:00:00:00:00:00")):
-        value = get(interface, name)
-        if value is MISSING or value == forbidden:
-            findings.add(
-                f"interface.{name}", value, f"anything but {forbidden}", "the loopback interface is the guest's"
-            )
+    findings.known("interface", interface, FIELDS["interface"])
+    for name in ("name", "device"):
+        _link(findings, f"interface.{name}", get(interface, name))
+    address = get(interface, "hwAddr")
+    if not found(_HARDWARE, address) or address == "00:00:00:00:00:00":
+        findings.add("interface.hwAddr", address, "an address like 02:00:00:00:00:01, not all zero", _GUESTS)
+    _every(findings, "interface.IPAddresses", get(interface, "IPAddresses"), _address)
+
+
+def _every(findings: Findings, where: str, seen: object, check: Callable[[Findings, str, object], None]) -> None:
+    if not isinstance(seen, list | dict | str):
+        findings.add(where, seen, "a list", _NODE)
+    for key, item in table(seen).items() if isinstance(seen, dict) else enumerate(items(seen)):
+        check(findings, f"{where}[{key}]", item)
+
+
+def _link(findings: Findings, where: str, seen: object) -> None:
+    if not found(_LINK, seen) or seen == "lo":
+        findings.add(where, seen, "the name of an interface, not lo", _GUESTS)
+
+
+def _address(findings: Findings, where: str, seen: object) -> None:
+    if not isinstance(seen, dict):
+        findings.add(where, seen, "an address", _NODE)
+    findings.known(where, seen, FIELDS["address"])
+    _outside(findings, f"{where}.address", get(seen, "address"))
+
+
+def _outside(findings: Findings, where: str, seen: object) -> None:
+    if not isinstance(seen, str) or found(_LOOPBACK, seen):
+        findings.add(where, seen, "no loopback address", "they are the guest's")
 
 
 def _routes(findings: Findings, _data: Data, _state: Data, request: Data) -> None:
-    for index, route in enumerate(items(get(request, "routes", "Routes"))):
-        where = f"routes.Routes[{index}]"
-        if get(route, "device") == "lo":
-            findings.add(f"{where}.device", "lo", "another interface", "the loopback interface is the guest's")
-        if found(_LOOPBACK, get(route, "source")):
-            findings.add(f"{where}.source", get(route, "source"), "no loopback address", "they are the guest's")
+    findings.known("routes", get(request, "routes"), ("Routes",))
+    _every(findings, "routes.Routes", get(request, "routes", "Routes"), _route)
+
+
+def _route(findings: Findings, where: str, route: object) -> None:
+    findings.known(where, route, FIELDS["Routes"])
+    _link(findings, f"{where}.device", get(route, "device"))
+    _outside(findings, f"{where}.source", get(route, "source"))
 
 
 def _neighbors(findings: Findings, _data: Data, _state: Data, request: Data) -> None:
-    for index, entry in enumerate(items(get(request, "neighbors", "ARPNeighbors"))):
-        where = f"neighbors.ARPNeighbors[{index}]"
-        address = table(get(entry, "toIPAddress"))
-        if get(entry, "device") == "lo":
-            findings.add(f"{where}.device", "lo", "another interface", "the loopback interface is the guest's")
-        if found(_LOOPBACK, address.get("address")):
-            findings.add(
-                f"{where}.toIPAddress.address", address.get("address"), "no loopback address", "they are the guest's"
-            )
-        if address.get("mask", "") != "":
-            findings.add(f"{where}.toIPAddress.mask", address.get("mask"), "no mask", _NODE)
-        if get(entry, "state") not in (2, 128):
-            findings.add(f"{where}.state", get(entry, "state"), "2 or 128", _NODE)
-        if get(entry, "flags") not in (0, 8, 128, 136):
-            findings.add(f"{where}.flags", get(entry, "flags"), "0, 8, 128 or 136", _NODE)
+    findings.known("neighbors", get(request, "neighbors"), ("ARPNeighbors",))
+    _every(findings, "neighbors.ARPNeighbors", get(request, "neighbors", "ARPNeighbors"), _neighbor)
+
+
+def _neighbor(findings: Findings, where: str, entry: object) -> None:
+    findings.known(where, entry, FIELDS["ARPNeighbors"])
+    _link(findings, f"{where}.device", get(entry, "device"))
+    _address(findings, f"{where}.toIPAddress", get(entry, "toIPAddress"))
+    findings.equal(f"{where}.toIPAddress.mask", get(entry, "toIPAddress", "mask"), "", _NODE)
+    for name, allowed in (("state", (2, 128)), ("flags", (0, 8, 128, 136))):
+        value = get(entry, name)
+        if isinstance(value, bool) or value not in allowed:
+            findings.add(f"{where}.{name}", value, f"one of {', '.join(map(str, allowed))}", _NODE)
 
 
 _CHECKS: Mapping[str, _Check] = {

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from policy.explain_volumes import CRI, NODE, OCI, Data, VolumeChecks
 from policy.layers import CONTAINER_ID, root_path
+from policy.messages import FIELDS
 from policy.model import DEFAULT_SYSCTLS, MASKED, READONLY, SANDBOX_KEY
 from policy.reasons import MISSING, Findings, difference, found, get, items, same, show, table, texts
 from policy.text import escape
@@ -45,6 +46,7 @@ def check_exec(findings: Findings, data: Data, state: Data, request: Data) -> No
 class _Create(VolumeChecks):
     def check(self) -> None:
         self.turn()
+        self.fields()
         if self.sandbox:
             self.sandbox_facts()
         self.whole()
@@ -72,6 +74,25 @@ class _Create(VolumeChecks):
             what = {"ended:": "has ended", "begun:": "was started"}.get(str(flag), "was asked for")
             first = "the sandbox" if before in (SANDBOX_KEY, "sandbox") else f"init container {before}"
             self.findings.add(where, self.cid, f"{self.name} only after {first} {what}", "order of initContainers")
+
+    def fields(self) -> None:
+        """Nothing that this version does not know."""
+        known, linux = self.findings.known, get(self.oci, "Linux")
+        known("OCI", self.oci, FIELDS["OCI"])
+        known("OCI.Root", get(self.oci, "Root"), FIELDS["Root"])
+        known("OCI.Linux", linux, FIELDS["Linux"])
+        known("OCI.Linux.Resources", get(linux, "Resources"), FIELDS["Resources"])
+        for name in ("CPU", "Memory"):
+            where, value = f"OCI.Linux.Resources.{name}", get(linux, "Resources", name)
+            known(where, value, FIELDS[name])
+            if not isinstance(value, dict | None):
+                self.findings.add(where, value, "limits, or none", NODE)
+        lists = (("OCI.Mounts", self.oci), ("OCI.Linux.Namespaces", linux), ("OCI.Linux.Devices", linux),
+            ("devices", self.request), ("storages", self.request))  # fmt: skip
+        for where, holder in lists:
+            name = where.rpartition(".")[2]
+            for index, item in enumerate(items(get(holder, name))):
+                known(f"{where}[{index}]", item, FIELDS[name])
 
     def sandbox_facts(self) -> None:
         pod, source = self.pod, "metadata.name and namespace"
@@ -141,6 +162,8 @@ class _Create(VolumeChecks):
 
     def process(self, seen: Data, where: str, *, created: bool = True) -> None:
         equal, want = self.findings.equal, self.want
+        self.findings.known(where, seen, FIELDS["Process"])
+        self.findings.known(f"{where}.User", seen.get("User"), FIELDS["User"])
         equal(f"{where}.Terminal", get(seen, "Terminal"), want.get("tty") if created else False, "tty")
         equal(f"{where}.ConsoleSize", get(seen, "ConsoleSize"), None, NODE)
         user = table(seen.get("User"))
@@ -216,6 +239,7 @@ class _Create(VolumeChecks):
             self.findings.add(where, MISSING, show(entry), "env, else the image's")
 
     def capabilities(self, seen: object, where: str) -> None:
+        self.findings.known(where, seen, FIELDS["Capabilities"])
         wanted = texts(get(self.data, "shared", "capabilities", str(self.want.get("capabilities"))))
         for name in ("Bounding", "Effective", "Permitted"):
             listed = get(seen, name)
@@ -237,6 +261,8 @@ class _Create(VolumeChecks):
         self.findings.matches(
             f"{where}.CgroupsPath", get(linux, "CgroupsPath"), "^[A-Za-z0-9_/:.-]*$", "a cgroup's path", NODE
         )
+        if found(r"(^|[/:])[.][.]([/:]|$)", get(linux, "CgroupsPath")):
+            self.findings.add(f"{where}.CgroupsPath", get(linux, "CgroupsPath"), "no '..' in it", NODE)
         resources = get(linux, "Resources")
         for name in ("Devices", "HugepageLimits"):
             self.findings.empty(f"{where}.Resources.{name}", get(resources, name), NODE)
@@ -309,6 +335,7 @@ class _Create(VolumeChecks):
             self.findings.add("process.Args", get(process, "Args"), wanted, f"exec of probes and hooks of {self.name}")
         capabilities = get(process, "Capabilities")
         if capabilities is not None:
+            self.findings.known("process.Capabilities", capabilities, FIELDS["Capabilities"])
             for name in ("Bounding", "Effective", "Permitted", "Inheritable", "Ambient"):
                 self.findings.empty(f"process.Capabilities.{name}", get(capabilities, name), NODE)
         self.process(process, "process", created=False)

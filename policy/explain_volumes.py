@@ -196,6 +196,10 @@ class VolumeChecks:
                 metadata = get(json.loads(options[0].removeprefix("image_guest_pull=")), "metadata")
             except (ValueError, RecursionError):
                 metadata = MISSING
+        crio = get(metadata, "io.kubernetes.cri-o.ContainerType")
+        if crio is not MISSING and crio is not False:
+            text = "no type of another runtime: the agent would believe it, and take the pause image"
+            self.findings.add(f"{where}.driver_options", crio, text, NODE)
         oci_type, cri_type = self.types
         if get(metadata, OCI + "container_type") != oci_type or get(metadata, CRI + "container-type") != cri_type:
             text = f"one option image_guest_pull=… whose metadata says {oci_type} and {cri_type}"

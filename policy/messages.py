@@ -5,7 +5,7 @@ Facts from the agent's protocol (agent.proto, oci.proto), as its policy engine s
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Final
 
 Request = dict[str, object]
@@ -82,6 +82,22 @@ _NEIGHBOR: Final[Data] = {
 _ITEMS: Final[Mapping[str, Data]] = {
     "Mounts": _MOUNT, "storages": _STORAGE, "devices": _DEVICE, "Namespaces": {"Type": "", "Path": ""},
     "Routes": _ROUTE, "ARPNeighbors": _NEIGHBOR,
+}  # fmt: skip
+# Every field that the rules know, by the kind of thing that has it. Others must be empty.
+FIELDS: Final[Mapping[str, Collection[str]]] = {
+    **_DEFAULTS,
+    "DestroySandboxRequest": (),
+    "GetOOMEventRequest": (),
+    "GuestDetailsRequest": ("mem_block_size", "mem_hotplug_probe"),
+    "OnlineCPUMemRequest": ("wait", "nb_cpus", "cpu_only"),
+    "RemoveStaleVirtiofsShareMountsRequest": (),
+    "OCI": _OCI, "Root": ("Path", "Readonly"), "Process": _PROCESS, "User": _USER, "Capabilities": _CAPABILITIES,
+    "Linux": _LINUX, "Resources": _RESOURCES, "Namespaces": ("Type", "Path"), "Mounts": _MOUNT, "storages": _STORAGE,
+    "Devices": ("Path", "Type", "Major", "Minor", "FileMode", "UID", "GID"), "devices": _DEVICE, "Routes": _ROUTE,
+    "interface": ("device", "name", "IPAddresses", "mtu", "hwAddr", "devicePath", "type_", "raw_flags"),
+    "CPU": ("Shares", "Quota", "Period", "RealtimeRuntime", "RealtimePeriod", "Cpus", "Mems"),
+    "Memory": ("Limit", "Reservation", "Swap", "Kernel", "KernelTCP", "Swappiness", "DisableOOMKiller"),
+    "address": ("family", "address", "mask"), "ARPNeighbors": _NEIGHBOR,
 }  # fmt: skip
 _BLOCKED: Final = re.compile(r"\b([A-Z][A-Za-z]{2,63}) is blocked by policy(?:: *(.*))?")
 _MAX_DEPTH: Final = 40

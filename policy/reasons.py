@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -49,6 +49,13 @@ class Findings:
         """*seen* must be an empty list or mapping (or text, which Rego counts too)."""
         if not isinstance(seen, list | dict | str) or seen:
             self.add(where, seen, "an empty list", source)
+
+    def known(self, where: str, seen: object, fields: Collection[str]) -> None:
+        """*seen* may have further fields than *fields* only where they are empty."""
+        for name, value in table(seen).items():
+            if name not in fields and not _empty(value):
+                text = "nothing: a field that this version does not know"
+                self.add(f"{where}.{name}" if where else name, value, text, "what an honest node asks")
 
     def listed(self, where: str, seen: object, source: str) -> None:
         """*seen* must be a list."""
@@ -106,6 +113,12 @@ def same(one: object, other: object) -> bool:
     if isinstance(one, dict) and isinstance(other, dict):
         return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
     return type(one) is type(other) and one == other
+
+
+def _empty(value: object) -> bool:
+    """Whether it is what protobuf has where nothing was set."""
+    defaults: tuple[object, ...] = (None, False, 0, "", [], {})
+    return any(same(value, default) for default in defaults)
 
 
 def found(pattern: str, text: object) -> bool:

@@ -52,16 +52,24 @@ default WriteStreamRequest := false
 
 # Questions without effect on the guest.
 
-GetOOMEventRequest := true
-GuestDetailsRequest := true
-OnlineCPUMemRequest := true
-RemoveStaleVirtiofsShareMountsRequest := true
-DestroySandboxRequest := true
+GetOOMEventRequest if only(input, [])
+
+GuestDetailsRequest if only(input, ["mem_block_size", "mem_hotplug_probe"])
+
+OnlineCPUMemRequest if only(input, ["wait", "nb_cpus", "cpu_only"])
+
+RemoveStaleVirtiofsShareMountsRequest if only(input, [])
+
+DestroySandboxRequest if only(input, [])
 
 # An empty list resizes nothing.
-UpdateEphemeralMountsRequest if count(input.storages) == 0
+UpdateEphemeralMountsRequest if {
+	only(input, ["storages"])
+	count(input.storages) == 0
+}
 
 ReadStreamRequest if {
+	only(input, ["container_id", "exec_id", "len"])
 	policy_data.pod.logs
 	known(input.container_id)
 }
@@ -70,6 +78,7 @@ ReadStreamRequest if {
 
 CreateSandboxRequest := {"allowed": true, "ops": ops} if {
 	not data.pstate["pod:sandbox"]
+	only(input, ["hostname", "dns", "storages", "sandbox_pidns", "sandbox_id", "guest_hook_path", "kernel_modules"])
 	input.guest_hook_path == ""
 	count(input.kernel_modules) == 0
 	input.sandbox_pidns == false
@@ -83,7 +92,10 @@ CreateSandboxRequest := {"allowed": true, "ops": ops} if {
 	]
 }
 
-hostname_ok(name) if name == policy_data.pod.hostname
+hostname_ok(name) if {
+	name == policy_data.pod.hostname
+	name != ""
+}
 
 hostname_ok(name) if {
 	policy_data.pod.hostname == ""
@@ -91,6 +103,7 @@ hostname_ok(name) if {
 }
 
 sandbox_storage_ok(s) if {
+	storage_known(s)
 	s.driver == "ephemeral"
 	count(s.driver_options) == 0
 	s.source == "shm"
@@ -108,6 +121,7 @@ CreateContainerRequest := {"allowed": true, "ops": ops} if {
 	c := policy_data.containers[key]
 	in_turn(key, c)
 	pod := pod_facts(key)
+	fields_known
 	request_ok(c)
 	annotations_ok(c, pod)
 	process_ok(c, pod)
@@ -168,6 +182,44 @@ pod_facts(key) := pod if {
 same_hostname(name) if data.pstate["pod:hostname"] == name
 
 same_hostname(_) if data.pstate["pod:hostname"] == policy_data.pod.hostname
+
+# A field that these rules do not know may mean something to a newer agent: it must be empty, as older agents have it.
+only(value, known) if {
+	is_object(value)
+	further := [k | some k in object.keys(value); not k in known]
+	every k in further { value[k] in [null, false, 0, "", [], {}] }
+}
+
+fields_known if {
+	only(input, ["container_id", "exec_id", "string_user", "devices", "storages", "OCI", "sandbox_pidns", "shared_mounts",
+		"stdin_port", "stdout_port", "stderr_port"])
+	o := input.OCI
+	only(o, ["Version", "Process", "Root", "Hostname", "Mounts", "Hooks", "Annotations", "Linux", "Solaris", "Windows"])
+	only(o.Root, ["Path", "Readonly"])
+	only(o.Linux, ["UIDMappings", "GIDMappings", "Sysctl", "Resources", "CgroupsPath", "Namespaces", "Devices", "Seccomp",
+		"RootfsPropagation", "MaskedPaths", "ReadonlyPaths", "MountLabel", "IntelRdt"])
+	only(o.Linux.Resources, ["Devices", "Memory", "CPU", "Pids", "BlockIO", "HugepageLimits", "Network"])
+	limit_known(o.Linux.Resources.CPU, ["Shares", "Quota", "Period", "RealtimeRuntime", "RealtimePeriod", "Cpus", "Mems"])
+	limit_known(o.Linux.Resources.Memory, ["Limit", "Reservation", "Swap", "Kernel", "KernelTCP", "Swappiness",
+		"DisableOOMKiller"])
+	every m in o.Mounts { only(m, ["destination", "source", "type_", "options"]) }
+	every n in o.Linux.Namespaces { only(n, ["Type", "Path"]) }
+	every d in o.Linux.Devices { only(d, ["Path", "Type", "Major", "Minor", "FileMode", "UID", "GID"]) }
+	every d in input.devices { only(d, ["id", "type_", "vm_path", "container_path", "options"]) }
+	every s in input.storages { storage_known(s) }
+}
+
+limit_known(value, _) if is_null(value)
+
+limit_known(value, known) if only(value, known)
+
+storage_known(s) if only(s, ["driver", "driver_options", "source", "fstype", "options", "mount_point", "fs_group", "shared"])
+
+process_known(p) if {
+	only(p, ["Terminal", "ConsoleSize", "User", "Args", "Env", "Cwd", "Capabilities", "Rlimits", "NoNewPrivileges",
+		"ApparmorProfile", "OOMScoreAdj", "SelinuxLabel"])
+	only(p.User, ["UID", "GID", "AdditionalGids", "Username"])
+}
 
 request_ok(c) if {
 	valid_id(input.container_id)
@@ -239,6 +291,7 @@ annotation_ok(_, _, k, _) if regex.match(policy_data.shared.free_annotations, k)
 
 process_ok(c, pod) if {
 	p := input.OCI.Process
+	process_known(p)
 	p.Terminal == c.tty
 	is_null(p.ConsoleSize)
 	user_ok(c, p.User)
@@ -318,6 +371,7 @@ variables_ok(c, pod, env) if {
 variable_ok(c, pod, e) if regex.match(filled(c.env_patterns[split(e, "=")[0]], pod), e)
 
 capabilities_ok(c, seen) if {
+	only(seen, ["Bounding", "Effective", "Inheritable", "Permitted", "Ambient"])
 	wanted := policy_data.shared.capabilities[c.capabilities]
 	caps_are(seen.Bounding, wanted)
 	caps_are(seen.Effective, wanted)
@@ -326,7 +380,10 @@ capabilities_ok(c, seen) if {
 	count(seen.Ambient) == 0
 }
 
-caps_are(seen, wanted) if sort([trim_prefix(cap, "CAP_") | some cap in seen]) == wanted
+caps_are(seen, wanted) if {
+	count(seen) == count(wanted)
+	sort([trim_prefix(cap, "CAP_") | some cap in seen]) == wanted
+}
 
 # Mounts: one to one by destination, and none put over one that it would hide.
 mounts_ok(c, pod) if {
@@ -379,6 +436,7 @@ pull_ok(c, s) if {
 	m := json.unmarshal(trim_prefix(s.driver_options[0], "image_guest_pull=")).metadata
 	m["io.kubernetes.cri.container-type"] == cri_type(c)
 	m["io.katacontainers.pkg.oci.container_type"] == oci_type(c)
+	not m["io.kubernetes.cri-o.ContainerType"] # The agent would believe it as well, and take the pause image.
 }
 
 image_ok(image, source) if {
@@ -466,6 +524,7 @@ linux_ok(c) if {
 	l.RootfsPropagation == ""
 	l.MountLabel == ""
 	regex.match("^[A-Za-z0-9_/:.-]*$", l.CgroupsPath)
+	not regex.match("(^|[/:])[.][.]([/:]|$)", l.CgroupsPath)
 	r := l.Resources
 	count(r.Devices) == 0
 	is_null(r.Pids)
@@ -537,6 +596,7 @@ pod_ops(key, _) := [] if key != "-"
 # The life of a container that exists.
 
 StartContainerRequest := {"allowed": true, "ops": ops} if {
+	only(input, ["container_id"])
 	key := data.pstate[state_key("id:", input.container_id)]
 	not data.pstate[state_key("started:", input.container_id)]
 	ops := [
@@ -546,6 +606,7 @@ StartContainerRequest := {"allowed": true, "ops": ops} if {
 }
 
 RemoveContainerRequest := {"allowed": true, "ops": ops} if {
+	only(input, ["container_id", "timeout"])
 	key := data.pstate[state_key("id:", input.container_id)]
 	ops := [
 		{"op": "add", "path": pointer("live:", key), "value": false},
@@ -555,13 +616,25 @@ RemoveContainerRequest := {"allowed": true, "ops": ops} if {
 
 started(id) := object.get(data.pstate, state_key("started:", id), false)
 
-SignalProcessRequest if known(input.container_id)
+SignalProcessRequest if {
+	only(input, ["container_id", "exec_id", "signal"])
+	known(input.container_id)
+}
 
-WaitProcessRequest if known(input.container_id)
+WaitProcessRequest if {
+	only(input, ["container_id", "exec_id"])
+	known(input.container_id)
+}
 
-StatsContainerRequest if known(input.container_id)
+StatsContainerRequest if {
+	only(input, ["container_id"])
+	known(input.container_id)
+}
 
-TtyWinResizeRequest if known(input.container_id)
+TtyWinResizeRequest if {
+	only(input, ["container_id", "exec_id", "row", "column"])
+	known(input.container_id)
+}
 
 known(id) if data.pstate[state_key("id:", id)]
 
@@ -571,11 +644,13 @@ ExecProcessRequest if {
 	data.pstate[state_key("live:", key)]
 	c := policy_data.containers[key]
 	pod := object.union(pod_facts(key), {"container": input.container_id})
+	only(input, ["container_id", "exec_id", "string_user", "process", "stdin_port", "stdout_port", "stderr_port"])
 	is_null(input.string_user)
 	input.stdin_port == 0
 	input.stdout_port == 0
 	input.stderr_port == 0
 	p := input.process
+	process_known(p)
 	p.Args in c.exec
 	p.Terminal == false
 	is_null(p.ConsoleSize)
@@ -600,6 +675,7 @@ exec_score_ok(c, score) if {
 no_capabilities(seen) if is_null(seen)
 
 no_capabilities(seen) if {
+	only(seen, ["Bounding", "Effective", "Inheritable", "Permitted", "Ambient"])
 	count(seen.Bounding) == 0
 	count(seen.Effective) == 0
 	count(seen.Permitted) == 0
@@ -609,6 +685,7 @@ no_capabilities(seen) if {
 
 # Files of the kubelet, each under its container's prefix and a name that some mount of this pod uses.
 CopyFileRequest if {
+	only(input, ["path", "file_type", "symlink_target", "file_size", "file_mode", "dir_mode", "uid", "gid", "offset"])
 	regex.match(policy_data.pod.copies, input.path)
 	not regex.match("(^|/)[.][.](/|$)", input.path)
 	file_ok
@@ -627,32 +704,60 @@ file_ok if {
 # The network below the mesh is the host's; the loopback interface and the guest's own addresses are not.
 
 UpdateInterfaceRequest if {
+	only(input, ["interface"])
 	i := input.interface
+	only(i, ["device", "name", "IPAddresses", "mtu", "hwAddr", "devicePath", "type_", "raw_flags"])
 	i.raw_flags in [0, 128]
-	i.name != "lo"
-	i.device != "lo"
+	link_ok(i.name)
+	link_ok(i.device)
+	# The agent finds the interface by this address, and reads "0:0:0:0:0:0" as that of the loopback interface too.
+	regex.match("^[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}$", i.hwAddr)
 	i.hwAddr != "00:00:00:00:00:00"
+	every a in i.IPAddresses { address_ok(a) }
 }
 
-UpdateRoutesRequest if count([r | some r in input.routes.Routes; bad_route(r)]) == 0
+link_ok(name) if {
+	regex.match("^[A-Za-z0-9_.:@-]{0,15}$", name)
+	name != "lo"
+}
 
-bad_route(r) if r.device == "lo"
+address_ok(a) if {
+	only(a, ["family", "address", "mask"])
+	not_loopback(a.address)
+}
 
-bad_route(r) if loopback(r.source)
+UpdateRoutesRequest if {
+	only(input, ["routes"])
+	only(input.routes, ["Routes"])
+	every r in input.routes.Routes { route_ok(r) }
+}
 
-AddARPNeighborsRequest if count([n | some n in input.neighbors.ARPNeighbors; bad_neighbor(n)]) == 0
+route_ok(r) if {
+	only(r, ["dest", "gateway", "device", "source", "scope", "family", "flags", "mtu"])
+	link_ok(r.device)
+	not_loopback(r.source)
+}
 
-bad_neighbor(n) if n.device == "lo"
+AddARPNeighborsRequest if {
+	only(input, ["neighbors"])
+	only(input.neighbors, ["ARPNeighbors"])
+	every n in input.neighbors.ARPNeighbors { neighbor_ok(n) }
+}
 
-bad_neighbor(n) if loopback(n.toIPAddress.address)
+neighbor_ok(n) if {
+	only(n, ["toIPAddress", "device", "lladdr", "state", "flags"])
+	link_ok(n.device)
+	address_ok(n.toIPAddress)
+	n.toIPAddress.mask == ""
+	n.state in [2, 128]
+	n.flags in [0, 8, 128, 136]
+}
 
-bad_neighbor(n) if n.toIPAddress.mask != ""
-
-bad_neighbor(n) if not n.state in [2, 128]
-
-bad_neighbor(n) if not n.flags in [0, 8, 128, 136]
-
-loopback(address) if regex.match("^127[.]|^(0{0,4}:){0,7}0{0,3}1$|^::ffff:127[.]", address)
+# Of both families, with or without a mask, and the one inside the other.
+not_loopback(address) if {
+	is_string(address)
+	not regex.match("^127[.]|^(0{0,4}:){0,7}0{0,3}1(/|$)|^(0{0,4}:){0,6}[Ff]{4}:", address)
+}
 
 valid_id(id) if regex.match("^[a-z0-9][a-z0-9.-]{0,127}$", id)
 

@@ -7,7 +7,7 @@ import pytest
 
 from policy.model import SHARED
 from policy.requests import Request
-from tests.support.policies import DIGEST, RICH, case, plain, rich_case
+from tests.support.policies import DIGEST, RICH, case, plain, rich_case, sandboxless_case
 
 Json = dict[str, Any]
 OTHER = "registry.invalid/app@sha256:" + "6" * 64
@@ -75,6 +75,8 @@ WEB: list[tuple[str, Any, str]] = [
     ("an image of another kind", lambda r: pull(r).update(fstype="ext4"), "fstype"),
     ("an image taken for the sandbox's",
      lambda r: change_metadata(r, "io.katacontainers.pkg.oci.container_type", "pod_sandbox"), "metadata says"),
+    ("an image that another runtime's metadata take for the sandbox's",
+     lambda r: change_metadata(r, "io.kubernetes.cri-o.ContainerType", "sandbox"), "the agent would believe it"),
     ("no metadata", lambda r: pull(r).update(driver_options=[]), "driver_options"),
     ("another image in the annotations",
      lambda r: oci(r)["Annotations"].update({"io.kubernetes.cri.image-name": OTHER}), "image-name"),
@@ -182,7 +184,12 @@ WEB: list[tuple[str, Any, str]] = [
     ("a user mapping", lambda r: oci(r)["Linux"]["UIDMappings"].append({"HostID": 0}), "UIDMappings"),
     ("a seccomp profile", lambda r: oci(r)["Linux"].update(Seccomp={"DefaultAction": "SCMP_ACT_ALLOW"}), "Seccomp"),
     ("device rules", lambda r: oci(r)["Linux"]["Resources"]["Devices"].append({"Allow": True}), "Resources.Devices"),
-    ("a cgroup that climbs", lambda r: oci(r)["Linux"].update(CgroupsPath="/a b"), "CgroupsPath"),
+    ("a cgroup with an odd name", lambda r: oci(r)["Linux"].update(CgroupsPath="/a b"), "CgroupsPath"),
+    ("a cgroup that climbs", lambda r: oci(r)["Linux"].update(CgroupsPath="/kubepods/../../../etc"), "no '..' in it"),
+    ("a field of a newer agent", lambda r: r.update(rootfs_override={"path": "/x"}), "rootfs_override"),
+    ("a field of a newer runtime specification", lambda r: process(r).update(IOPriority={"Class": 1}), "IOPriority"),
+    ("a mount with more to say", lambda r: mount_at(r, "/data").update(idmap=True), "does not know"),
+    ("a storage with more to say", lambda r: storages(r)[-1].update(overlay="/x"), "does not know"),
     ("another pod's name in the annotations",
      lambda r: oci(r)["Annotations"].update({"io.kubernetes.cri.sandbox-name": "web-2-bcdfg"}), "sandbox-name"),
     ("another sandbox",
@@ -353,6 +360,59 @@ def test_what_the_node_may_vary_is_allowed_and_no_more() -> None:
         before = pod.engine.state
         pod.allowed("CreateContainerRequest", request)
         pod.engine.restore(before)
+
+
+def test_a_field_that_is_empty_may_be_newer_than_these_rules() -> None:
+    """An agent of tomorrow shows its new fields in every request; only one that says something could do something."""
+    pod = rich_case("web")
+    request = plain(pod.shim.create_container("web"))
+    request.update(new_text="", new_list=[], new_flag=False, new_message=None)
+    process(request)["NewNumber"] = 0
+    before = pod.engine.state
+    pod.allowed("CreateContainerRequest", request)
+    pod.engine.restore(before)
+
+
+NETWORK: list[tuple[str, str, Any, str]] = [
+    ("the loopback interface by its address", "UpdateInterfaceRequest",
+     lambda r: r["interface"].update(hwAddr="0:0:0:0:0:0"), "not all zero"),
+    ("and by signs that a parser skips", "UpdateInterfaceRequest",
+     lambda r: r["interface"].update(hwAddr="+0:+0:+0:+0:+0:+0"), "not all zero"),
+    ("the loopback interface by its name", "UpdateInterfaceRequest",
+     lambda r: r["interface"].update(name="lo"), "not lo"),
+    ("a loopback address outside", "UpdateInterfaceRequest",
+     lambda r: r["interface"]["IPAddresses"].append({"family": 0, "address": "127.0.0.1", "mask": "8"}), "no loopback"),
+    ("no interface", "UpdateInterfaceRequest", lambda r: r.update(interface=None), "interface.name"),
+    ("a route for what is said to the loopback", "UpdateRoutesRequest",
+     lambda r: r["routes"]["Routes"][0].update(source="::1/128"), "no loopback"),
+    ("the same, one address inside the other", "UpdateRoutesRequest",
+     lambda r: r["routes"]["Routes"][0].update(source="::FFFF:7f00:1"), "no loopback"),
+    ("a route that is none", "UpdateRoutesRequest", lambda r: r["routes"]["Routes"].append({}), "Routes[1].source"),
+    ("a neighbour without an address", "AddARPNeighborsRequest",
+     lambda r: r["neighbors"]["ARPNeighbors"][0].update(toIPAddress=None), "an address"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("endpoint", "change", "because"), [r[1:] for r in NETWORK], ids=[r[0] for r in NETWORK])
+def test_the_loopback_network_is_the_guests(endpoint: str, change: Any, because: str) -> None:
+    """The containers of a pod talk to each other there, the Initializer's helpers among them."""
+    pod = sandboxless_case()
+    neighbor = {"toIPAddress": {"family": 0, "address": "10.0.0.1", "mask": ""}, "device": "eth0",
+        "lladdr": "00:00:5e:00:53:01", "state": 128, "flags": 0}  # fmt: skip
+    honest = {
+        "UpdateInterfaceRequest": pod.shim.update_interface(),
+        "UpdateRoutesRequest": pod.shim.update_routes(),
+        "AddARPNeighborsRequest": {"neighbors": {"ARPNeighbors": [neighbor]}},
+    }[endpoint]
+    pod.allowed(endpoint, plain(honest))
+    changed = plain(honest)
+    change(changed)
+    pod.denied(endpoint, changed, because)
+
+
+def test_a_sandbox_has_its_pods_host_name() -> None:
+    pod = sandboxless_case()
+    pod.denied("CreateSandboxRequest", {**pod.shim.create_sandbox(), "hostname": ""}, "hostname")
 
 
 PLACE = f"{SHARED}{'a' * 64}-0123456789abcdef-web"

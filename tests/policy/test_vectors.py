@@ -5,30 +5,15 @@ honest node does, because our policy demands it; and ``enableServiceLinks: false
 """
 
 import json
-import re
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
-from images.config import ImageConfig
-from images.reference import parse_reference
-from k8s.resources import read_resources
-from k8s.yamlfile import YamlFile
-from policy.podspec import expected_pod
-from policy.requests import PodFacts, Request, Shim
-from policy.settings import Settings
-from tests.support.policies import Case, plain
+from policy.requests import Request
+from tests.support.policies import Case
+from tests.support.published import RECORDED, Json, life, read, recorded_life
 
-Json = dict[str, Any]
-DIGEST = "sha256:" + "7" * 64
-PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-NO_SERVICE = Settings(kubernetes_service=False)  # The published requests come from nodes that add no variables.
-IMAGES = {
-    "pause": ImageConfig(entrypoint=("/pause",), env=(PATH,), user="65535:65535", working_dir="/"),
-    "gid": ImageConfig(entrypoint=("/entrypoint.sh",), env=(PATH,), working_dir="/"),
-    "busybox": ImageConfig(cmd=("sh",), env=(PATH,)),
-}
 PARTIAL = "the published request has no mounts, no image and no environment; ours demands all of them"
 STRICTER = {
     ("createcontainer/volumes/config_map", "CreateContainer with config map volume"): PARTIAL,
@@ -46,49 +31,9 @@ FOLDERS = [
 ]  # fmt: skip
 
 
-def linkless(text: str) -> str:
-    """*text* for our runtime class, without variables of Services."""
-    pattern = r"^( *)runtimeClassName: kata-cc[a-z-]*$"
-    return re.sub(
-        pattern, r"\1runtimeClassName: contrast-cc\n\1enableServiceLinks: false", text, count=1, flags=re.MULTILINE
-    )
-
-
-def read(folder: Path, name: str = "pod.yaml") -> str:
-    text = linkless((folder / name).read_text())
-    text = text.replace("value: 1\n", 'value: "1"\n')  # Kubernetes itself refuses the number.
-    # The OOM score of the published request tells of a memory request that this YAML does not show.
-    text = text.replace("  - name: gid\n", "  - name: gid\n    resources: {requests: {memory: 16Mi}}\n")
-    text = text.replace("      mountPropagation: Bidirectional\n", "")  # Refused by ours: the host would mount there.
-    # One emptyDir mounted three times is refused by ours; here it is three.
-    for place in ("/mnt/test2", "/mnt/test3"):
-        volume = place.replace("/mnt/", "volume-")
-        if f"- mountPath: {place}\n      name: test-volume\n" in text:
-            text = text.replace(
-                f"- mountPath: {place}\n      name: test-volume\n", f"- mountPath: {place}\n      name: {volume}\n"
-            )
-            text = text.rstrip("\n") + f"\n  - name: {volume}\n    emptyDir: {{}}\n"
-    return text
-
-
-def life(text: str, facts: dict[str, str], settings: Settings = NO_SERVICE) -> Case:
-    """The first pod of *text*; images without a digest get one."""
-    found = read_resources([YamlFile.parse("pod.yaml", text.encode())])
-    workload = found.workloads[0]
-    pod = json.loads(json.dumps(workload.pod_spec))
-    configs = {}
-    for container in pod["containers"]:
-        if "@" not in container["image"]:
-            container["image"] += f"@{DIGEST}"
-        kind = next(kind for kind in IMAGES if kind in container["image"])
-        configs[container["image"]] = IMAGES[kind]
-    case = Case(workload=workload, pod=expected_pod(workload, configs, pod=pod, resources=found, settings=settings))
-    case.shim = Shim(case.pod, PodFacts(**{"name": case.shim.facts.name, **facts}))
-    return case
-
-
 def filled(kind: str, request: Json, case: Case) -> Request:
-    """The partial *request* with protobuf's defaults."""
+    """The partial *request* with protobuf's defaults; some tell their kind once more, in a field that none has."""
+    request = {name: value for name, value in request.items() if name != "type"}
     if kind == "CreateContainerRequest":
         model = case.shim.create_container("-")
         return cast("Request", merged(emptied(model), request))
@@ -169,116 +114,12 @@ def test_published_cases(folder: str, vectors: Path) -> None:
     assert seen == {key for key in STRICTER if key[0] == folder}
 
 
-CM1 = """
-apiVersion: v1
-kind: Pod
-metadata: {name: cm1}
-spec:
-  runtimeClassName: kata-cc
-  securityContext: {runAsUser: 2000, runAsGroup: 0}
-  containers:
-  - name: busybox
-    image: mcr.microsoft.com/aks/e2e/library-busybox:master.220314.1-linux-amd64
-    command: [/bin/sh]
-    args: [-c, "while true; do echo hello; sleep 10; done"]
-    env: [{name: CONFIG_MAP_VALUE1, valueFrom: {configMapKeyRef: {name: config-map1, key: simple_value1}}}]
-    securityContext: {privileged: true}
----
-apiVersion: v1
-kind: ConfigMap
-metadata: {name: config-map1}
-data: {simple_value1: value1}
-"""
-POLICY_JOB = """
-apiVersion: batch/v1
-kind: Job
-metadata: {name: policy-job, namespace: kata-containers-k8s-tests}
-spec:
-  template:
-    spec:
-      runtimeClassName: kata-cc
-      restartPolicy: Never
-      containers:
-      - name: hello
-        image: quay.io/prometheus/busybox:latest
-        command: [/bin/sh, -c, "sleep 120"]
-        env: [{name: var1, value: val1}]
-        securityContext: {readOnlyRootFilesystem: true}
-"""
-# Recorded lives: the published YAML, or one put together again from the policy data published with it.
-RECORDED: dict[str, str] = {
-    "pod-lifecycle": "pod/pod-lifecycle",
-    "pod-same-containers": "pod/pod-same-containers",
-    "pod-cm1": CM1,
-    "k8s-policy-job": POLICY_JOB,
-}
-NOT_OURS = {
-    # Files were judged in an older form, and images came as layers from the node: put into today's form below.
-    "AllowRequestsFailingPolicy",
-}
-
-
 @pytest.mark.parametrize("name", RECORDED)
 def test_recorded_lives_of_real_pods_are_allowed(name: str, vectors: Path) -> None:
     """What a real node asked for, with its images pulled in the guest instead of coming from the node, is allowed."""
-    source = RECORDED[name]
-    golden = vectors / "genpolicy" / "_golden-msft-azl5" / source
-    text = linkless(source) if "\n" in source else read(golden, "input.yaml")
-    recorded = json.loads((vectors / "genpolicy" / "_regorus-kata" / name / "requests.json").read_text())
-    sandbox = next(r["request"] for r in recorded if r["kind"] == "CreateContainerRequest")
-    annotations = sandbox["OCI"]["Annotations"]
-    facts = {
-        "name": annotations["io.kubernetes.cri.sandbox-name"],
-        "namespace": annotations["io.kubernetes.cri.sandbox-namespace"],
-        "uid": annotations["io.kubernetes.cri.sandbox-uid"],
-        "sandbox_id": annotations["io.kubernetes.cri.sandbox-id"],
-    }
-    case = life(text, facts, Settings())
-    for entry in recorded:
-        if entry["kind"] in NOT_OURS:
-            continue
-        request = plain(entry["request"])
-        if entry["kind"] == "CreateContainerRequest":
-            pulled_in_guest(request, case)
-        if entry["kind"] == "CreateSandboxRequest":
-            unshared(request)
-        if entry["kind"] == "ExecProcessRequest":
-            request.update(stdin_port=0, stdout_port=0, stderr_port=0)
-            cast("Json", request["process"])["User"]["AdditionalGids"] = [0]
-        if entry["kind"] == "CopyFileRequest":
-            kinds = {0o040000: "Directory", 0o100000: "Regular", 0o120000: "Symlink"}
-            request["file_type"] = kinds[cast("int", request["file_mode"]) & 0o170000]
-            request["symlink_target"] = request.pop("symlink_src") or None
-        case.allowed(entry["kind"], request)
-
-
-def pulled_in_guest(request: Request, case: Case) -> None:
-    """As today: the image is pulled in the guest, so the node sees no layers and no /etc/group."""
-    oci = cast("Json", request["OCI"])
-    annotations = oci["Annotations"]
-    oci["Root"]["Path"] = root = f"/run/kata-containers/{request['container_id']}/rootfs"
-    key = annotations.get("io.kubernetes.cri.container-name", "-")
-    image = case.pod.container(key).image
-    request.update(stdin_port=0, stdout_port=0, stderr_port=0)
-    if image is not None:
-        annotations["io.kubernetes.cri.image-name"] = image.pinned
-        assert parse_reference(image.pinned).digest == image.digest
-        oci["Process"]["User"]["AdditionalGids"] = [0]
-    option = "image_guest_pull=" + json.dumps({"metadata": annotations})
-    request["storages"] = [
-        {
-            "driver": "image_guest_pull", "driver_options": [option],
-            "source": "pause" if image is None else image.pinned, "fstype": "overlay", "options": [],
-            "mount_point": root,
-            "fs_group": None, "shared": False,
-        }
-    ]  # fmt: skip
-
-
-def unshared(request: Request) -> None:
-    """As today: a confidential guest shares no folder with its node, files are copied."""
-    storages = cast("list[Json]", request["storages"])
-    request["storages"] = [storage for storage in storages if storage["driver"] != "virtio-fs"]
+    case, steps = recorded_life(name, vectors)
+    for endpoint, request in steps:
+        case.allowed(endpoint, request)
 
 
 def shape(value: Any, path: str = "") -> set[str]:
