@@ -12,6 +12,7 @@ from attestation.snp.chain import Chain
 from attestation.snp.standing import Standing
 from attestation.tdx.collateral import Collateral
 from attestation.tdx.pck import Platform
+from attestation.tdx.standing import Standing as QuoteStanding
 
 _CAPACITY = 512
 _T = TypeVar("_T")
@@ -54,10 +55,12 @@ class ChainCache(Recent[Chain]):
 
     Attributes:
         standings: by kind, chain, entry and likeness, what was found of an accepted report; see ``snp.standing``.
+        quotes: the same of quotes, by collateral, entry and likeness.
     """
 
     def __init__(self, capacity: int = _CAPACITY) -> None:
         super().__init__(capacity)
         self.standings: Recent[Standing] = Recent(capacity)
+        self.quotes: Recent[QuoteStanding] = Recent(capacity)
         self.collaterals: Recent[Collateral] = Recent(64)
         self.platforms: Recent[Platform] = Recent(capacity)

@@ -8,8 +8,9 @@ from enum import StrEnum
 from attestation.errors import EvidenceError
 
 REPORT_SIZE = 1184
-_TDX_HEADER = 48
-_TDX_V5_PREFIX = 6  # Version 5 puts body type (u16) and body size (u32) before the body.
+TDX_BODY = 48
+TDX_BODY_V5 = 54  # Version 5 puts body type (u16) and body size (u32) before the body.
+TDX_REPORT_DATA = 520  # In every body.
 
 
 class Kind(StrEnum):
@@ -113,7 +114,7 @@ def binding_of(evidence: Evidence) -> bytes:
         EvidenceError: the report or quote is too short to have any.
     """
     if evidence.kind is Kind.TDX:
-        return _tdx_body(evidence, 520, 64)
+        return _tdx_body(evidence, TDX_REPORT_DATA, 64)
     if evidence.kind is Kind.AZURE:
         return _sized(evidence, "bound", 64)
     return _report(evidence)[0x50:0x90]
@@ -151,7 +152,7 @@ def _tdx_body(evidence: Evidence, offset: int, size: int) -> bytes:
     version = int.from_bytes(quote[:2], "little")
     if version not in (4, 5):
         raise EvidenceError(f"the quote has version {version}, wanted 4 or 5")
-    start = _TDX_HEADER + (_TDX_V5_PREFIX if version == 5 else 0) + offset
+    start = (TDX_BODY_V5 if version == 5 else TDX_BODY) + offset
     if len(quote) < start + size:
         raise EvidenceError(f"the quote has {len(quote)} bytes, wanted at least {start + size}")
     return quote[start : start + size]

@@ -9,14 +9,17 @@ import dcap_qvl
 
 from attestation.cache import ChainCache
 from attestation.errors import CertificateError, CollateralError
+from attestation.evidence import TDX_BODY, TDX_BODY_V5, TDX_REPORT_DATA
 from attestation.findings import Findings
 from attestation.reference import UP_TO_DATE, TdxReferenceValues
 from attestation.snp.case import Expected
 from attestation.tdx.collateral import Collateral, parse_collateral, parse_date
 from attestation.tdx.fields import WANTED
 from attestation.tdx.pck import INTEL_ROOT, Platform, parse_platform
-from attestation.tdx.quote import Quote
+from attestation.tdx.quote import Quote, parse_quote
 from attestation.tdx.signatures import signature_fault
+from attestation.tdx.standing import Standing, likeness
+from attestation.verdict import TdxClaims, Verdict
 
 _REVOKED: Final = "Revoked"
 _GRACE: Final = frozenset({"OutOfDate", "OutOfDateConfigurationNeeded"})
@@ -37,22 +40,68 @@ _REASONS: Final = (
 class Endorsed:
     """What came along with a quote, read at most once however many entries ask, and the library's word on it."""
 
-    def __init__(self, quote: Quote, collateral: bytes | None, cache: ChainCache | None) -> None:
-        self._quote = quote
+    def __init__(self, raw: bytes, collateral: bytes | None, cache: ChainCache | None) -> None:
+        self._quote_raw = raw
         self._raw = collateral
         self._cache = cache
+        self._key = b"" if cache is None or collateral is None else hashlib.sha256(collateral).digest()
+        self._quote: Quote | None = None
         self._platform: Platform | None = None
         self._collateral: Collateral | None = None
         self._answer: tuple[Any, str] | None = None
+
+    def quote(self) -> Quote:
+        """The quote. Raises QuoteError."""
+        if self._quote is None:
+            self._quote = parse_quote(self._quote_raw)
+        return self._quote
+
+    def standing(self, values: TdxReferenceValues, expected: Expected) -> Standing | None:
+        """What is remembered of a like quote with this collateral, accepted by this entry, if this one is, too.
+
+        It never says so of a quote that is not: dcap-qvl is asked about this one, last since it costs the most.
+        """
+        if self._cache is None or self._raw is None:
+            return None
+        raw, now = self._quote_raw, expected.now
+        found = self._cache.quotes.get(self._standing_key(values))
+        if found is None or found.values is not values:
+            return None
+        body = TDX_BODY_V5 if raw[:2] == b"\5\0" else TDX_BODY
+        return (
+            found
+            if raw[body + TDX_REPORT_DATA : body + TDX_REPORT_DATA + 64] == expected.report_data  # (25)
+            and found.claims.host_data in expected.host_data  # (24)
+            and found.issued <= now < found.expires  # (14)
+            and self.word(now) == found.word  # (7, 10, 11, 12, 17)
+            else None
+        )
+
+    def remember(self, verdict: Verdict, values: TdxReferenceValues, claims: TdxClaims, now: datetime) -> None:
+        """Keep what was found of a quote that was accepted, unless only for a while: then the clock decides anew."""
+        word = self.word(now)
+        if self._cache is not None and word is not None and word[0] in values.allowed_tcb_statuses:
+            read = self.collateral()
+            standing = Standing(values, word, read.issued, read.expires, verdict.outcomes, verdict.texts, claims)
+            self._cache.quotes.put(self._standing_key(values), standing)
+
+    def _standing_key(self, values: TdxReferenceValues) -> tuple[bytes, int, bytes]:
+        return self._key, id(values), likeness(self._quote_raw)
+
+    def word(self, now: datetime) -> tuple[str, tuple[str, ...]] | None:
+        """Status and advisories, as dcap-qvl gives them; None where it refuses."""
+        report, _ = self.answer(now)
+        return None if report is None else (str(report.status), tuple(map(str, report.advisory_ids)))
 
     def platform(self) -> Platform:
         """The platform that the PCK certificate names. Raises CertificateError."""
         if self._platform is not None:
             return self._platform
-        key = hashlib.sha256(self._quote.chain_pem).digest()
+        quote = self.quote()
+        key = hashlib.sha256(quote.chain_pem).digest()
         found = None if self._cache is None else self._cache.platforms.get(key)
         if found is None:
-            found = parse_platform(self._quote.certificates)
+            found = parse_platform(quote.certificates)
             if self._cache is not None and found.root == INTEL_ROOT:
                 self._cache.platforms.put(key, found)
         self._platform = found
@@ -64,12 +113,11 @@ class Endorsed:
             return self._collateral
         if self._raw is None:
             raise CollateralError("no collateral came with the quote")
-        key = hashlib.sha256(self._raw).digest()
-        found = None if self._cache is None else self._cache.collaterals.get(key)
+        found = None if self._cache is None else self._cache.collaterals.get(self._key)
         if found is None:
             found = parse_collateral(self._raw)
             if self._cache is not None:
-                self._cache.collaterals.put(key, found)
+                self._cache.collaterals.put(self._key, found)
         self._collateral = found
         return found
 
@@ -77,7 +125,7 @@ class Endorsed:
         """What dcap-qvl says: its report and "", or None and why it refuses."""
         if self._answer is None:
             try:
-                report = dcap_qvl.verify(self._quote.raw, self.collateral().library, int(now.timestamp()))
+                report = dcap_qvl.verify(self._quote_raw, self.collateral().library, int(now.timestamp()))
             except ValueError as error:
                 self._answer = None, " ".join(str(error).split()).removeprefix("Verification failed: ")[:300]
             else:
@@ -89,7 +137,7 @@ class Endorsed:
         seconds = int(now.timestamp())
         policy = dcap_qvl.QuotePolicy.claims_only(seconds)
         collateral = self.collateral()
-        verified = dcap_qvl.QuoteVerifier().verify_with_policy(self._quote.raw, collateral.library, seconds, policy)
+        verified = dcap_qvl.QuoteVerifier().verify_with_policy(self._quote_raw, collateral.library, seconds, policy)
         claims = json.loads(verified.to_json())
         level = parse_date(claims["platform"]["tcb_level"]["tcbDate"])
         newer = [date for date in collateral.level_dates if date > level]
@@ -214,8 +262,9 @@ def library_checks(
     thorough: bool,
 ) -> tuple[str, tuple[str, ...]]:
     """Checks 7, 10, 11, 12 and 17: what dcap-qvl says, and what the entry makes of it."""
-    report, reason = endorsed.answer(now)
-    if report is None:
+    word = endorsed.word(now)
+    if word is None:
+        _, reason = endorsed.answer(now)
         number = next((number for text, number in _REASONS if text in reason), 11)
         findings.decide(number, False, f"dcap-qvl refuses: {reason}", "a quote that dcap-qvl verifies")
         if thorough:
@@ -225,7 +274,7 @@ def library_checks(
     findings.decide(7, True, "the quote's own PCK chain holds", "the quote's own PCK chain, valid when judged")
     findings.decide(10, True, "on no list", "no certificate on Intel's revocation lists, and lists that are fresh")
     findings.decide(11, True, "signature holds", "signatures of PCK key, quoting enclave and attestation key")
-    status, advisories = str(report.status), tuple(map(str, report.advisory_ids))
+    status, advisories = word
     _status(findings, endorsed, values, now, status)
     rejected = [name for name in advisories if name in values.rejected_advisories]
     if values.rejected_advisories:

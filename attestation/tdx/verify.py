@@ -29,7 +29,7 @@ from attestation.reference import TdxReferenceValues
 from attestation.snp.case import Expected
 from attestation.tdx.endorsed import Endorsed, endorsement_checks, library_checks, own_signature
 from attestation.tdx.fields import WANTED, field_checks
-from attestation.tdx.quote import Quote, parse_quote
+from attestation.tdx.quote import Quote
 from attestation.verdict import CHECK_NAMES, RULES_VERSION, Check, Outcome, TdxClaims, Verdict
 
 _MANDATORY: Final = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 14, 16, 18, 21, 22, 24, 25)
@@ -40,6 +40,7 @@ class _Result:
     stage: int
     findings: Findings
     index: int
+    values: TdxReferenceValues
     status: str
     advisories: tuple[str, ...]
 
@@ -66,14 +67,18 @@ def verify(
         cache: collateral and certificates that have been read.
         thorough: make all checks whatever failed before; for people who ask why.
     """
-    try:
-        quote = parse_quote(evidence.part("quote") or b"")
-    except QuoteError as error:
-        check = Check(error.check, CHECK_NAMES[error.check - 1], Outcome.FAILED, str(error), WANTED[error.check])
-        return refusal(evidence.kind, [check], entries[0][0])
-    endorsed = Endorsed(quote, evidence.part("collateral"), cache)
+    endorsed = Endorsed(evidence.part("quote") or b"", evidence.part("collateral"), None if thorough else cache)
     results = []
     for index, values in entries:
+        standing = endorsed.standing(values, expected)
+        if standing is not None:
+            texts = standing.texts_for(expected.report_data)
+            return Verdict(evidence.kind, RULES_VERSION, True, standing.outcomes, texts, standing.claims, index)
+        try:
+            quote = endorsed.quote()
+        except QuoteError as error:
+            check = Check(error.check, CHECK_NAMES[error.check - 1], Outcome.FAILED, str(error), WANTED[error.check])
+            return refusal(evidence.kind, [check], entries[0][0])
         result = _try_entry(quote, values, expected, endorsed, index, thorough=thorough)
         if result.findings.failures == 0:
             break
@@ -82,9 +87,12 @@ def verify(
         result = min(results, key=lambda result: result.rank)
     findings = result.findings
     accepted = findings.conclude(_MANDATORY)
-    claims = _claims(evidence, quote, endorsed, result) if accepted else None
+    claims = _claims(evidence, endorsed.quote(), endorsed, result) if accepted else None
     outcomes, texts = bytes(findings.outcomes), tuple(findings.texts)
-    return Verdict(evidence.kind, RULES_VERSION, accepted, outcomes, texts, claims, result.index)
+    verdict = Verdict(evidence.kind, RULES_VERSION, accepted, outcomes, texts, claims, result.index)
+    if claims is not None:
+        endorsed.remember(verdict, result.values, claims, expected.now)
+    return verdict
 
 
 def _try_entry(
@@ -108,7 +116,7 @@ def _try_entry(
             status, advisories = library_checks(findings, endorsed, values, expected.now, quote, thorough=thorough)
         elif thorough:
             own_signature(findings, quote, "collateral that fits: without it dcap-qvl judges nothing")
-    return _Result(stage, findings, index, status, advisories)
+    return _Result(stage, findings, index, values, status, advisories)
 
 
 def _claims(evidence: Evidence, quote: Quote, endorsed: Endorsed, result: _Result) -> TdxClaims:

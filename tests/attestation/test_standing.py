@@ -2,7 +2,8 @@
 
 from collections.abc import Container, Hashable
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,11 +13,13 @@ from hypothesis import strategies as st
 from attestation.cache import Recent
 from attestation.evidence import Evidence, Kind
 from attestation.judge import ChainCache, judge
-from attestation.reference import SnpReferenceValues
+from attestation.reference import TDX_STATUSES, SnpReferenceValues, TdxReferenceValues
 from attestation.snp import verify as snp_verify
 from attestation.snp.report import REPORT_SIZE
 from attestation.snp.standing import Standing, likeness
+from attestation.tdx import verify as tdx_verify
 from attestation.verdict import Verdict
+from tests.support.tdx_vectors import Published, find_quote
 from tests.support.vendor import HOST_DATA, NOW, launch, reference_values, vendor_chain
 
 BINDINGS = (b"\x11" * 64, b"\x22" * 64)
@@ -197,3 +200,86 @@ def test_signed_reports_of_unlike_guests_do_too(
     evidence = launch(VENDOR, **changes).evidence(binding)
     for _ in range(2):
         WARM.ask(evidence, entry, report_data=binding)
+
+
+# --- Quotes
+
+QUOTE_TIME = datetime.fromtimestamp(1772707803, UTC)
+
+
+@pytest.fixture(scope="module")
+def quote(vectors: Path) -> Published:
+    """A published quote with collateral of its time."""
+    return find_quote(vectors, "go-tdx-guest-cf77a6e9")
+
+
+def judged_both_ways(
+    quote: Published,
+    cache: ChainCache,
+    values: TdxReferenceValues,
+    *,
+    now: datetime = QUOTE_TIME,
+    raw: bytes | None = None,
+    **changed: Any,
+) -> Verdict:
+    parts = {"quote": quote.raw if raw is None else raw, "collateral": quote.collateral("phala_outdated")}
+    arguments: dict[str, Any] = {
+        "report_data": quote.parsed.report_data,
+        "host_data": {quote.parsed.host_data},
+        "now": now,
+        **changed,
+    }
+    remembered = judge(Evidence.make(Kind.TDX, parts), (values,), cache=cache, **arguments)
+    anew = judge(Evidence.make(Kind.TDX, parts), (values,), **arguments)
+    assert remembered.json() == anew.json()
+    assert remembered == anew
+    return remembered
+
+
+def test_a_quote_is_judged_the_short_way_and_its_exchange_asked_again(
+    quote: Published, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache, values = ChainCache(), quote.values()
+    assert judged_both_ways(quote, cache, values).accepted
+    assert len(cache.quotes) == 1
+    for number, changed in (
+        (25, {"report_data": bytes(64)}),
+        (24, {"host_data": ()}),
+        (14, {"now": QUOTE_TIME + timedelta(days=400)}),
+    ):
+        verdict = judged_both_ways(quote, cache, values, **changed)
+        assert number in [check.number for check in verdict.failures]
+    assert judged_both_ways(quote, cache, replace(values, distrusted=True)).first_failure.number == 16  # type: ignore[union-attr]
+    monkeypatch.setattr(tdx_verify, "field_checks", None)
+    parts = {"quote": quote.raw, "collateral": quote.collateral("phala_outdated")}
+    arguments: dict[str, Any] = {"report_data": quote.parsed.report_data, "host_data": {quote.parsed.host_data}}
+    assert judge(Evidence.make(Kind.TDX, parts), (values,), cache=cache, now=QUOTE_TIME, **arguments).accepted
+
+
+def test_a_quote_that_only_grace_lets_pass_is_never_remembered(vectors: Path) -> None:
+    """Grace ends by the clock, which what is remembered does not know."""
+    outdated = find_quote(vectors, "00806f050000-go-tdx-guest-00b2526a")
+    collateral, opinion = next((name, said) for name, said in outdated.opinions.items() if said["result"] == "ok")
+    for days, remembered in ((0, 1), (3650, 0)):
+        values = outdated.values(
+            grace_period_days=days, allowed_tcb_statuses=TDX_STATUSES if days == 0 else ("UpToDate",)
+        )
+        cache = ChainCache()
+        assert outdated.judge(collateral, opinion["now"], values, thorough=False, cache=cache).accepted
+        assert len(cache.quotes) == remembered
+
+
+@settings(max_examples=150, deadline=None)
+@given(position=st.integers(0, 4000), value=st.sampled_from((0x01, 0x80, 0xFF)), days=st.sampled_from((0, 0, 400)))
+def test_mutated_quotes_get_the_verdict_that_they_get_without_a_memory(
+    quote: Published, position: int, value: int, days: int
+) -> None:
+    cache, values = QUOTE_CACHE
+    raw = bytearray(quote.raw)
+    raw[position % len(raw)] ^= value
+    entry = values.setdefault("entry", quote.values())
+    judged_both_ways(quote, cache, entry)
+    judged_both_ways(quote, cache, entry, raw=bytes(raw), now=QUOTE_TIME + timedelta(days=days))
+
+
+QUOTE_CACHE: tuple[ChainCache, dict[str, TdxReferenceValues]] = ChainCache(), {}
