@@ -80,6 +80,7 @@ class Knowledge:
 
     Attributes:
         at: The moment of judgement.
+        clock: The auditor's own clock, after which nothing can have been recorded; None asks nothing of times.
         crls: Revocation lists in DER, each used for the evidence of its issuer.
         denied: Chip ids (64 bytes) and platform ids (16 bytes) that are trusted no more.
         reference_values: Judged by these; None: by those of the manifest of the time.
@@ -89,3 +90,4 @@ class Knowledge:
     crls: tuple[bytes, ...] = ()
     denied: frozenset[bytes] = field(default_factory=frozenset)
     reference_values: Sequence[ReferenceValues] | None = None
+    clock: datetime | None = None

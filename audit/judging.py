@@ -13,6 +13,7 @@ from attestation.judge import ChainCache, judge
 from attestation.verdict import Outcome, Verdict
 from audit.cases import AttestationCase, Case, CertificateCase, Fault, Head, Knowledge, SecretCase
 from audit.known_now import Today
+from audit.profile import leaf_fault
 from coordinator import ca
 from coordinator.decide import MAX_PREPARED_MS
 from coordinator.epoch_rules import describe
@@ -120,6 +121,9 @@ class Judge:
             claims = read_claims(leaf)
         except (ca.CertificateError, EvidenceError, ExtensionError) as error:
             raise _BrokenError("the certificate breaks the rules", str(error)) from None
+        fault = leaf_fault(leaf, time_ms=case.time_ms)
+        if fault is not None:
+            raise _BrokenError(*fault)
         dates = (int(leaf.not_valid_before_utc.timestamp()), int(leaf.not_valid_after_utc.timestamp()))
         if dates != (case.not_before, case.not_after):
             raise _BrokenError("the dates recorded are not the certificate's", str(dates))

@@ -8,9 +8,11 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
+from audit.cases import Fault
 from audit.decisions import Decisions
 from audit.jury import Jury
 from audit.report import Finding, History, ManifestEntry, MovedSecret, PolicyActivity, RecoveryEntry
+from audit.requests import Requests
 from coordinator.events import (
     AttestationAccepted,
     AttestationRefused,
@@ -23,6 +25,7 @@ from coordinator.events import (
 from coordinator.refusals import UnprovenError
 from coordinator.rules import Rules
 from coordinator.state import EMPTY, State, evolve
+from coordinator.times import MAX_TIME_MS, shown
 from ledger.checked import CheckedSource
 from ledger.entry import Entry, parse_entry
 from ledger.source import Source
@@ -31,6 +34,8 @@ from manifest.model import Manifest
 MAX_FINDINGS: Final = 100
 _MAX_TIMES: Final = 4096
 _STEP: Final = 256
+
+MAX_AHEAD_MS: Final = 3_600_000  # Clocks of machines differ; leaves are dated back by as much.
 
 Progress = Callable[[int], None]
 
@@ -42,9 +47,17 @@ class Reading:
         source: For blobs and earlier entries.
         jury: Judges decisions; None: the rules alone are applied.
         progress: Called now and then with the number of entries read.
+        clock_ms: The reader's own clock; None: times are taken as they are.
     """
 
-    def __init__(self, source: Source, jury: Jury | None = None, progress: Progress | None = None) -> None:
+    def __init__(
+        self,
+        source: Source,
+        jury: Jury | None = None,
+        progress: Progress | None = None,
+        *,
+        clock_ms: int | None = None,
+    ) -> None:
         self.source = CheckedSource.of(source)
         self.state = EMPTY
         self.findings: list[Finding] = []
@@ -63,6 +76,9 @@ class Reading:
         self._recent: tuple[int, bytes] = (-1, b"")
         self._jury = jury
         self._progress = progress
+        self._latest_ms = MAX_TIME_MS if clock_ms is None else clock_ms + MAX_AHEAD_MS
+        self._requests = Requests(self._request_of)
+        self.ahead: Fault | None = None
         self._decisions = Decisions(self.rules, self.source.blob)
 
     def visit(self, entry: Entry) -> None:
@@ -74,6 +90,9 @@ class Reading:
                 self._decide_again(self._jury, before, entry, event)
             except UnprovenError as error:
                 self.note(Finding(seq=seq, code=error.code, text=str(error), proven_wrong=False, about=event.type))
+            self._requests.visit(entry, event)
+            if entry.body.time_ms > self._latest_ms and self.ahead is None:
+                self.ahead = _ahead(entry, self._latest_ms - MAX_AHEAD_MS)
         self.state = evolve(before, entry, event)
         self.counts[event.type] += 1
         self._recent = (seq, entry.body_hash)
@@ -88,6 +107,10 @@ class Reading:
             self.findings.append(finding)
         else:
             self.more += 1
+
+    def faults(self) -> list[Fault]:
+        """What is wrong between entries, once all have been read: requests that came twice, times of the future."""
+        return [*self._requests.faults(), *([] if self.ahead is None else [self.ahead])]
 
     def history(self) -> History:
         """What has been read."""
@@ -183,6 +206,9 @@ class Reading:
                 text = f"policy {digest.hex()} of the manifest is missing"
                 self.note(Finding(seq=seq, code="unproven", text=text, proven_wrong=False, about=ManifestSet.type))
 
+    def _request_of(self, seq: int) -> bytes:
+        return parse_entry(self.source.entry(seq), seq).body.request_id
+
     def body_hash(self, seq: int) -> bytes:
         """SHA-256(body) of an entry that has been read."""
         known = self._hashes.get(seq)
@@ -191,6 +217,18 @@ class Reading:
         if self._recent[0] == seq:
             return self._recent[1]
         return parse_entry(self.source.entry(seq), seq).body_hash
+
+
+def _ahead(entry: Entry, clock_ms: int) -> Fault:
+    """Only the first such entry is told: whatever follows it is dated after it."""
+    return Fault(
+        entry.body.seq,
+        "it is dated after this moment: the host's clock was ahead, or yours is behind",
+        shown(entry.body.time_ms),
+        f"not after {shown(clock_ms)} by your clock",
+        about=entry.body.type,
+        now=True,
+    )
 
 
 def holders(manifest: Manifest) -> dict[str, tuple[bytes, ...]]:

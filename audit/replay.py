@@ -92,13 +92,14 @@ def examine(
     """
     report, broken, verified, cosigned = None, None, None, None
     with Jury(workers=workers, knowledge=knowledge) as jury:
-        reading = Reading(source, jury, progress)
+        clock = None if knowledge is None or knowledge.clock is None else int(knowledge.clock.timestamp() * 1000)
+        reading = Reading(source, jury, progress, clock_ms=clock)
         try:
             verified = replay_source(reading.source, visit=reading.visit, workers=workers)
             reading.rules.complete(reading.state)
         except (LedgerError, RuleBrokenError, UnprovenError) as error:
             broken = error
-        faults = jury.faults()
+        faults = jury.faults() + reading.faults()
         if verified is not None:
             nodes = _nodes(reading.source, verified.size)
             try:

@@ -128,6 +128,7 @@ def audit(
     now = datetime.now(UTC)  # noqa: TID251 a command is where the clock is read
     knowledge = Knowledge(
         at=at or now,
+        clock=now,
         crls=tuple(read_crl(read_file(path, what="revocation list"), name=str(path)) for path in crl_paths),
         denied=frozenset() if deny_path is None else parse_ids(read_file(deny_path, what="deny-list"), str(deny_path)),
         reference_values=yardstick.reference_values if yardstick is not None and reference_path is not None else None,

@@ -48,7 +48,7 @@ def describe(event: Event) -> str:
         case AttestationRefused():
             return f"{event.refusal}, {event.count} times: seen {event.seen}, wanted {event.wanted}"
         case CertificateIssued():
-            until = datetime.fromtimestamp(event.not_after, UTC).date()
+            until = time_text(event.not_after * 1000).partition(" ")[0]
             names = ", ".join(event.sans)
             return f"{short(event.certificate)} for {names} until {until}, attested at {event.attestation_seq}"
         case SecretReleased():
@@ -63,8 +63,11 @@ def short(digest: bytes) -> str:
 
 
 def time_text(time_ms: int) -> str:
-    """Return Unix time in ms as UTC."""
-    return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
+    """Return Unix time in ms as UTC; what no calendar holds, which only a stranger's ledger has, is its number."""
+    try:
+        return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
+    except (ValueError, OverflowError, OSError):
+        return f"{time_ms} ms"
 
 
 def row(entry: Entry) -> tuple[str, str, str, str, str]:
