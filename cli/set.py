@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cli.attesting import AttestedCoordinator, announce, attest, patiently, persistent
 from cli.deployment import YamlPolicy, read_policies
 from cli.errors import RefusedError
+from cli.freshness import freshness
 from cli.heads import Head
 from cli.keys import read_workload_owner, too_open
 from cli.memory import Memory, demand_extension, demand_no_ledger, head_of
@@ -27,7 +28,7 @@ from cli.options import (
     new_ledger_option,
     timeout_option,
 )
-from cli.output import Output
+from cli.output import Output, clean
 from cli.session import Session, example, json_option
 from cli.shares import parse_shares, render_shares
 from cli.verifying import pem
@@ -119,6 +120,7 @@ def set_manifest(
     path = manifest_path or workspace.manifest
     manifest = parse_manifest(read_file(path, what="manifest"), name=str(path))
     policies = agreed_policies(manifest, read_policies(paths), name=str(path))
+    stale = _told_stale(paths, workspace, output)
     yardstick = replace(
         by_manifest(manifest, name=str(path)),
         advice="the manifest must name it with Role coordinator; restart the Coordinator from the YAML that `contrast "
@@ -140,7 +142,26 @@ def set_manifest(
     done = asyncio.run(_set(job, memory, output))
     changes = results(workspace, done)
     apply_changes((*changes, *memory.remembering(str(coordinator), done.head)))
-    _tell(session, done, changes)
+    _tell(session, done, changes, stale)
+
+
+def _told_stale(paths: Sequence[Path], workspace: Workspace, output: Output) -> tuple[str, ...]:
+    """Warn of pods that were edited after `generate`, and return them; it is the owner's to set them all the same."""
+    with output.working("comparing pods with their policies"):
+        found = freshness(paths, workspace)
+    if found.stale:
+        output.warn(
+            "not what the policy was made from: edited after `contrast generate`, or that ran with other options or in "
+            "another version. Run `contrast generate` first, else guests deny what differs"
+        )
+    for pod in found.stale:
+        output.note(f"  {clean(pod)}")
+    if found.unknown:
+        output.note(
+            f"not compared with its policy, since this machine alone cannot: {clean(', '.join(found.unknown))} "
+            "(`contrast generate --check` can)"
+        )
+    return found.stale
 
 
 def agreed_policies(manifest: Manifest, found: Sequence[YamlPolicy], *, name: str) -> tuple[bytes, ...]:
@@ -287,7 +308,7 @@ def results(workspace: Workspace, done: Done) -> tuple[FileChange, ...]:
     return tuple(changes)
 
 
-def _tell(session: Session, done: Done, changes: Sequence[FileChange]) -> None:
+def _tell(session: Session, done: Done, changes: Sequence[FileChange], stale: Sequence[str]) -> None:
     output, response = session.output, done.response
     written = [session.workspace.shown(item.path) for item in changes]
     output.document(
@@ -300,6 +321,7 @@ def _tell(session: Session, done: Done, changes: Sequence[FileChange]) -> None:
             "root": done.head.root.hex(),
             "simulated": done.attested.statement.simulated,
             "written": written,
+            "stale": list(stale),
         }
     )
     again = " already" if done.attested.statement.transition == response.transition else ""

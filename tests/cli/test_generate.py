@@ -16,8 +16,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from cli.deployment import annotated_policy
+from cli.freshness import Freshness, freshness
 from cli.keys import new_seedshare_owner_key, pkcs1, seedshare_owner_public
 from cli.program import cli
+from cli.workspace import Workspace
 from k8s.resources import INITDATA, load_folder, read_resources
 from localnode.deployment import find_pod
 from localnode.setup import dev_init
@@ -300,3 +302,41 @@ def test_paths_that_do_not_exist_are_a_matter_of_files(folder: Folder) -> None:
     """Exit 1 would say that something was judged and refused; a script could not tell a typing error from that."""
     output = folder.refused("deployment", "deploymnet/", "other.yml", status=4)
     assert "deploymnet, other.yml: no such file or folder" in output
+
+
+def compared(folder: Folder, *more: Path) -> Freshness:
+    return freshness([folder.root / "deployment", *more], Workspace(folder.root))
+
+
+def test_pods_as_generate_left_them_are_what_their_policies_were_made_from(folder: Folder) -> None:
+    """A false alarm at every `set` would teach its owner to read over it."""
+    generate(folder, "--initdata", "contrast-cc")
+    assert compared(folder) == Freshness(stale=(), unknown=())
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("web", "name: EMOJI_ADDR", "name: EMOJI_ADRR"),
+        ("web", "emojivoto/web:v1@sha256:", "emojivoto/web:v1@sha256:0000"),
+        ("web", '"contrast.invalid/emojivoto/web:v1', '"contrast.invalid/emojivoto/web:v2" # "'),
+    ],
+    ids=["variable", "another digest", "no digest"],
+)
+def test_a_pod_edited_after_generate_is_named_before_it_is_set(folder: Folder, name: str, old: str, new: str) -> None:
+    """Else it is denied by its own policy, minutes after a `set` that looked fine."""
+    generate(folder)
+    folder.edit(f"deployment/{name}.yml", old, new)
+    found = compared(folder)
+    assert found.unknown == ()
+    assert [item.partition(": ")[2] for item in found.stale] == [f"Deployment {name}"]
+    assert f"{name}.yml:" in found.stale[0]
+
+
+def test_what_only_a_registry_knows_is_called_unknown(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    generate(folder)
+    monkeypatch.setenv("CONTRAST_CACHE_DIR", str(folder.root / "nothing"))
+    shutil.rmtree(folder.root / "images")
+    found = compared(folder)
+    assert found.stale == ()
+    assert set(found.unknown) == {f"Deployment {name}" for name in ("emoji", "vote-bot", "voting", "web")}
