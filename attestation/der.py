@@ -85,6 +85,13 @@ class Reader:
             raise CertificateError("an integer is empty, negative or padded")
         return int.from_bytes(content, "big")
 
+    def serial(self) -> int:
+        """A serial number. AMD writes zero; negative ones are read as well (RFC 5280, section 4.1.2.2)."""
+        content = self.read(INTEGER)
+        if not content or (len(content) > 1 and content[0] in (0, 0xFF) and (content[0] ^ content[1]) < 0x80):
+            raise CertificateError("a serial number is empty or padded")
+        return int.from_bytes(content, "big", signed=True)
+
     def boolean(self) -> bool:
         """A BOOLEAN; DER knows two bytes for it."""
         content = self.read(BOOLEAN)

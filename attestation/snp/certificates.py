@@ -17,17 +17,30 @@ from attestation import der
 from attestation.der import Reader, dotted, span
 from attestation.errors import CertificateError
 
-# RSASSA-PSS with SHA-384, MGF1-SHA-384, salt 48: nothing else is accepted. AMD writes it with and without the default
-# trailer field; both spellings say the same.
+# RSASSA-PSS with SHA-384, MGF1-SHA-384, salt 48: nothing else is accepted. Eight spellings say the same: parameters of
+# the hashes NULL or absent (RFC 4055, section 2.1), the trailer field, a default, written or not. AMD uses two of them.
 _PSS = bytes.fromhex("06092a864886f70d01010a")
-_PSS_HASH = bytes.fromhex("a00f300d06096086480165030402020500")
-_PSS_MGF = bytes.fromhex("a11c301a06092a864886f70d010108300d06096086480165030402020500")
+_MGF1 = bytes.fromhex("06092a864886f70d010108")
 _PSS_SALT = bytes.fromhex("a203020130")
 _PSS_TRAILER = bytes.fromhex("a303020101")
-PSS_ALGORITHM: Final = der.element(der.SEQUENCE, _PSS, der.element(der.SEQUENCE, _PSS_HASH, _PSS_MGF, _PSS_SALT))
-_PSS_ALGORITHMS: Final = (
-    PSS_ALGORITHM,
-    der.element(der.SEQUENCE, _PSS, der.element(der.SEQUENCE, _PSS_HASH, _PSS_MGF, _PSS_SALT, _PSS_TRAILER)),
+_SHA384_NULL, _SHA384_BARE = (
+    bytes.fromhex("300d06096086480165030402020500"),
+    bytes.fromhex("300b0609608648016503040202"),
+)
+
+
+def _pss(digest: bytes, mask_digest: bytes, trailer: bytes) -> bytes:
+    mask = der.element(der.SEQUENCE, _MGF1, mask_digest)
+    parts = (der.element(0xA0, digest), der.element(0xA1, mask), _PSS_SALT, trailer)
+    return der.element(der.SEQUENCE, _PSS, der.element(der.SEQUENCE, *parts))
+
+
+PSS_ALGORITHM: Final = _pss(_SHA384_NULL, _SHA384_NULL, b"")
+_PSS_ALGORITHMS: Final = frozenset(
+    _pss(digest, mask_digest, trailer)
+    for digest in (_SHA384_NULL, _SHA384_BARE)
+    for mask_digest in (_SHA384_NULL, _SHA384_BARE)
+    for trailer in (b"", _PSS_TRAILER)
 )
 PSS_PADDING: Final = padding.PSS(mgf=padding.MGF1(SHA384()), salt_length=48)
 SIGNATURE_SIZE: Final = 512
@@ -46,10 +59,11 @@ OID_CRL_NUMBER: Final = bytes.fromhex("551d14")
 _CA_EXTENSIONS: Final = frozenset(
     (OID_KEY_USAGE, OID_BASIC_CONSTRAINTS, OID_SUBJECT_KEY_ID, OID_AUTHORITY_KEY_ID, OID_CRL_POINTS)
 )
-_CRL_EXTENSIONS: Final = frozenset((OID_AUTHORITY_KEY_ID, OID_CRL_NUMBER))
 _VERSION_TAG: Final = 0xA0
 _VERSION_3: Final = der.element(_VERSION_TAG, der.integer(2))
 _EXTENSIONS_TAG: Final = 0xA3
+_NO_CA: Final = der.element(der.SEQUENCE)
+_DIGITAL_SIGNATURE = 0x80
 _KEY_CERT_SIGN = 0x04
 _CRL_SIGN = 0x02
 _MAX_REVOKED = 10_000
@@ -85,7 +99,7 @@ def parse_certificate(raw: bytes) -> Certificate:
     body = Reader(signed).enter(der.SEQUENCE)
     if body.read_raw(_VERSION_TAG) != _VERSION_3:
         raise CertificateError("the certificate is not of X.509 version 3")
-    serial = body.integer()
+    serial = body.serial()
     _check_algorithm(body.read_raw(der.SEQUENCE), algorithm, signature)
     issuer = body.read_raw(der.SEQUENCE)
     validity = body.enter(der.SEQUENCE)
@@ -130,9 +144,6 @@ def parse_authority(raw: bytes) -> Authority:
         CertificateError: anything else.
     """
     certificate = parse_certificate(raw)
-    unknown = certificate.extensions.keys() - _CA_EXTENSIONS
-    if unknown:
-        raise CertificateError(f"{certificate.common_name} has an extension {dotted(min(unknown))}, unknown in a CA's")
     constraints = certificate.extensions.get(OID_BASIC_CONSTRAINTS)
     usage = certificate.extensions.get(OID_KEY_USAGE)
     if constraints is None or usage is None:
@@ -142,6 +153,20 @@ def parse_authority(raw: bytes) -> Authority:
     if not bits & _KEY_CERT_SIGN:
         raise CertificateError(f"{certificate.common_name} may not sign certificates")
     return Authority(certificate, _authority_key(certificate), path_length, bool(bits & _CRL_SIGN))
+
+
+def check_signing_leaf(certificate: Certificate) -> None:
+    """Hold a leaf to what it says of itself, if anything: AMD's say nothing of the kind.
+
+    Raises:
+        CertificateError: its key may not sign, or it is a CA's.
+    """
+    usage = certificate.extensions.get(OID_KEY_USAGE)
+    if usage is not None and not _key_usage(usage) & _DIGITAL_SIGNATURE:
+        raise CertificateError(f"the key of {certificate.common_name} may not sign")
+    constraints = certificate.extensions.get(OID_BASIC_CONSTRAINTS)
+    if constraints is not None and constraints != _NO_CA:
+        raise CertificateError(f"{certificate.common_name} is a CA's")
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,16 +199,17 @@ def parse_crl(raw: bytes) -> RevocationList:
         entries = body.enter(der.SEQUENCE)
         while not entries.at_end:
             entry = entries.enter(der.SEQUENCE)
-            revoked.add(entry.integer())
+            revoked.add(entry.serial())
             entry.time()
             if not entry.at_end:
                 _extensions(entry, critical=_NO_CRITICAL)
             entry.finish()
             if len(revoked) > _MAX_REVOKED:
                 raise CertificateError(f"the CRL lists more than {_MAX_REVOKED} certificates")
-    wrapper = body.enter(0xA0)
-    _extensions(wrapper, critical=_NO_CRITICAL, known=_CRL_EXTENSIONS)
-    wrapper.finish()
+    if not body.at_end:
+        wrapper = body.enter(0xA0)
+        _extensions(wrapper, critical=_NO_CRITICAL)
+        wrapper.finish()
     body.finish()
     return RevocationList(signed, issuer, this_update, next_update, frozenset(revoked), signature)
 
@@ -216,9 +242,8 @@ def _check_algorithm(inner: bytes, outer: bytes, signature: bytes) -> None:
         raise CertificateError(f"the signature has {len(signature)} bytes, wanted {SIGNATURE_SIZE}")
 
 
-def _extensions(
-    reader: Reader, *, critical: frozenset[bytes], known: frozenset[bytes] | None = None
-) -> dict[bytes, bytes]:
+def _extensions(reader: Reader, *, critical: frozenset[bytes]) -> dict[bytes, bytes]:
+    """Object identifier -> value, each once; one that is critical must be among those that somebody evaluates."""
     found: dict[bytes, bytes] = {}
     data = reader.data
     position, end = reader.span(der.SEQUENCE)
@@ -235,7 +260,7 @@ def _extensions(
             raise CertificateError(f"{position - stop} bytes too many at byte {stop}")
         if oid in found:
             raise CertificateError(f"the extension {dotted(oid)} stands there twice")
-        if (is_critical and oid not in critical) or (known is not None and oid not in known):
+        if is_critical and oid not in critical:
             raise CertificateError(f"the extension {dotted(oid)} is unknown here")
         found[oid] = data[start:stop]
     return found

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from attestation import der
 from attestation.der import Reader, dotted
 from attestation.errors import CertificateError
-from attestation.snp.certificates import Certificate, parse_certificate, printable
+from attestation.snp.certificates import Certificate, check_signing_leaf, parse_certificate, printable
 from attestation.snp.products import Tcb
 
 # The only shape of a report key: an uncompressed point on P-384.
@@ -66,7 +66,8 @@ def parse_endorsement(raw: bytes) -> Endorsement:
     """Read a VCEK or VLEK certificate.
 
     Raises:
-        CertificateError: a missing, doubled, unknown or loosely encoded extension, a key that is no point on P-384.
+        CertificateError: a missing, doubled or loosely encoded extension, one under AMD's number or critical that is
+            unknown, a key that is no point on P-384. What X.509 leaves to be ignored is ignored.
     """
     certificate = parse_certificate(raw)
     extensions = dict(certificate.extensions)
@@ -81,8 +82,8 @@ def parse_endorsement(raw: bytes) -> Endorsement:
     for part, oid in _TCB_PARTS:
         value = extensions.pop(oid, None)
         if value is None:
-            if part in (TCB_FMC, *TCB_RESERVED):
-                continue  # Turin has FMC and no fourth reserved part, the others the reverse; check 12 compares.
+            if part == TCB_FMC or (part == TCB_RESERVED[0] and TCB_FMC in parts):
+                continue  # Turin has FMC and no fourth part, the others the reverse; check 12 compares.
             raise CertificateError(f"the TCB extension .3.{part} is missing")
         version = _VERSIONS.get(value)
         if version is None or (part in TCB_RESERVED and version != 0):
@@ -91,8 +92,11 @@ def parse_endorsement(raw: bytes) -> Endorsement:
             parts[part] = version
     hwid = extensions.pop(OID_HWID, None)
     csp_id = extensions.pop(OID_CSP_ID, None)
-    if extensions:
-        raise CertificateError(f"an extension {dotted(min(extensions))}, unknown in a {kind}")
+    # AMD marks nothing as critical: one more under its number could be one more part of the TCB, as FMC was.
+    unknown = [oid for oid in extensions if oid.startswith(_AMD)]
+    if unknown:
+        raise CertificateError(f"an extension {dotted(min(unknown))}, unknown in a {kind}")
+    check_signing_leaf(certificate)
     return Endorsement(
         certificate,
         _p384_key(certificate),
@@ -121,8 +125,8 @@ def _p384_key(certificate: Certificate) -> ec.EllipticCurvePublicKey:
 
 
 def _hwid(value: bytes) -> bytes:
-    # AMD writes the id raw. The wrapped form is unambiguous by its length, and is read so that the chain can refuse it.
-    if len(value) == 66 and value[:2] == b"\x04\x40":
+    # AMD writes the id raw. The wrapped form is unambiguous by its length; whose chip it is is asked in check 13.
+    if (len(value), value[:2]) in ((66, b"\x04\x40"), (10, b"\x04\x08")):
         return value[2:]
     if len(value) not in (8, 64):
         raise CertificateError(f"the hwID has {len(value)} bytes, wanted 64 or 8")

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA384
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,6 +19,7 @@ from attestation.snp.certificates import parse_authority, parse_crl
 from attestation.snp.endorsement import parse_endorsement
 from attestation.snp.products import Tcb
 from attestation.snp.table import parse_certificate_table
+from attestation.verdict import Outcome, Verdict
 from tests.support.certificate_table import GUID_ASK, GUID_CRL, GUID_VCEK, GUID_VLEK, table
 from tests.support.vendor import HOST_DATA, NOW, START, make_evidence, reference_values, vendor_chain
 
@@ -65,7 +67,7 @@ def without(index: int) -> Edit:
 
 
 EDITS: dict[str, Edit] = {
-    **{f"without extension {index}": without(index) for index in (0, 1, 2, 3, 8, 9)},
+    **{f"without extension {index}": without(index) for index in range(10)},
     "doubled TCB part": lambda e: [*e, e[2]],
     "doubled hwID": lambda e: [*e, e[-1]],
     "padded integer": lambda e: [*e[:2], tcb_part(1, bytes.fromhex("02020004")), *e[3:]],
@@ -76,7 +78,14 @@ EDITS: dict[str, Edit] = {
     "part above 255": lambda e: [*e[:2], tcb_part(1, bytes.fromhex("02020100")), *e[3:]],
     "reserved part set": lambda e: [*e[:4], tcb_part(4, bytes.fromhex("020101")), *e[5:]],
     "part 10": lambda e: [*e, tcb_part(10, bytes.fromhex("020101"))],
-    "unknown extension": lambda e: [*e, extension(6, b"\x05\x00")],
+    "unknown extension of AMD's": lambda e: [*e, extension(6, b"\x05\x00")],
+    "unknown critical extension": lambda e: [*e, mint.extension(b"\x2a\x03\x04", b"\x05\x00", critical=True)],
+    "unknown extension, doubled": lambda e: [*e, *(mint.extension(b"\x2a\x03\x04", part) for part in (b"1", b"2"))],
+    "key that may not sign": lambda e: [*e, mint.extension(certificates.OID_KEY_USAGE, bytes.fromhex("03020308"))],
+    "leaf that is a CA": lambda e: [
+        *e,
+        mint.extension(certificates.OID_BASIC_CONSTRAINTS, bytes.fromhex("30030101ff")),
+    ],
     "critical extension": lambda e: [*e[:-1], extension(4, vendor_chain().chip.chip_id, critical=True)],
     "hwID of 63 bytes": lambda e: [*e[:-1], extension(4, bytes(63))],
     "empty product": lambda e: [e[0], extension(2, b"\x16\x00"), *e[2:]],
@@ -102,6 +111,144 @@ def test_a_leaf_with_odd_extensions_is_refused(edit: Edit) -> None:
         now=NOW,
     )
     assert [check.number for check in verdict.failures] == [9, 27]
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda e: e[::-1],
+        lambda e: [mint.extension(b"\x2a\x03\x04", b"\x05\x00"), *e],
+        lambda e: [*e, mint.extension(certificates.OID_AUTHORITY_KEY_ID, bytes.fromhex("3016801400") + bytes(19))],
+        lambda e: [*e, mint.extension(certificates.OID_KEY_USAGE, bytes.fromhex("03020780"), critical=True)],
+        lambda e: [*e, mint.extension(certificates.OID_BASIC_CONSTRAINTS, b"\x30\x00", critical=True)],
+        lambda e: [*e[:-1], extension(4, b"\x04\x40" + vendor_chain().chip.chip_id)],
+    ],
+    ids=["reversed", "ignorable", "key identifier", "key usage", "no CA", "wrapped hwID"],
+)
+def test_a_leaf_written_in_another_way_is_accepted(edit: Edit) -> None:
+    """A vendor that adds what X.509 lets it add would lock every guest out."""
+    vendor = vendor_chain()
+    verdict = judge_with(vek=leaf(edit))
+    assert verdict.accepted, verdict.failures
+    assert parse_endorsement(leaf(edit)).hwid == vendor.chip.chip_id
+
+
+def judge_with(**parts: bytes) -> Verdict:
+    """The verdict on a sound report with other endorsements."""
+    vendor = vendor_chain()
+    evidence = make_evidence(vendor, REPORT_DATA)
+    return judge(
+        type(evidence).make(evidence.kind, {**dict(evidence.parts), **parts}),
+        [reference_values(vendor)],
+        report_data=REPORT_DATA,
+        host_data={HOST_DATA},
+        now=NOW,
+        thorough=True,
+    )
+
+
+def revocation_list(
+    *,
+    entries: bytes = b"",
+    extensions: list[bytes] | None = None,
+    next_update: datetime | None = NOW + timedelta(days=9),
+    algorithm: bytes = certificates.PSS_ALGORITHM,
+) -> bytes:
+    """A list genuinely signed by the vendor's root, of any shape."""
+    vendor = vendor_chain()
+    body = der.element(
+        der.SEQUENCE,
+        der.integer(1),
+        algorithm,
+        parse_authority(vendor.root).certificate.subject,
+        der.time(START),
+        b"" if next_update is None else der.time(next_update),
+        entries,
+        b"" if extensions is None else der.element(0xA0, der.element(der.SEQUENCE, *extensions)),
+    )
+    signature = vendor.root_key.sign(body, certificates.PSS_PADDING, SHA384())
+    return der.element(der.SEQUENCE, body, algorithm, der.element(der.BIT_STRING, b"\0", signature))
+
+
+def entry(serial: bytes, *extensions: bytes) -> bytes:
+    tail = der.element(der.SEQUENCE, *extensions) if extensions else b""
+    return der.element(der.SEQUENCE, der.element(der.INTEGER, serial), der.time(START), tail)
+
+
+REASON = mint.extension(bytes.fromhex("551d15"), b"\x0a\x01\x01")
+_BARE = bytes.fromhex("300b0609608648016503040202")  # SHA-384 without the NULL.
+BARE_HASHES = der.element(
+    der.SEQUENCE,
+    bytes.fromhex("06092a864886f70d01010a"),
+    der.element(
+        der.SEQUENCE,
+        der.element(0xA0, _BARE),
+        der.element(0xA1, der.element(der.SEQUENCE, bytes.fromhex("06092a864886f70d010108"), _BARE)),
+        bytes.fromhex("a203020130"),
+    ),
+)
+
+LISTS = {
+    "no extensions": revocation_list,
+    "unknown extension": lambda: revocation_list(extensions=[mint.extension(b"\x2a\x03\x04", b"\x05\x00")]),
+    "empty sequence of entries": lambda: revocation_list(entries=der.element(der.SEQUENCE), extensions=[]),
+    "a reason": lambda: revocation_list(entries=der.element(der.SEQUENCE, entry(b"\x07", REASON))),
+    "serial zero": lambda: revocation_list(entries=der.element(der.SEQUENCE, entry(b"\0"))),
+    "negative serial": lambda: revocation_list(entries=der.element(der.SEQUENCE, entry(b"\x80\x01"))),
+    "hashes without parameters": lambda: revocation_list(algorithm=BARE_HASHES),
+}
+
+
+@pytest.mark.parametrize("make", LISTS.values(), ids=LISTS.keys())
+def test_a_revocation_list_of_any_sound_shape_is_read(make: Callable[[], bytes]) -> None:
+    """A list that is fresh and by the root would refuse every guest for how it is written."""
+    verdict = judge_with(crl=make())
+    assert verdict.accepted, verdict.failures
+    assert verdict.outcomes[9] == Outcome.PASSED
+
+
+ODD_LISTS: dict[str, tuple[Callable[[], bytes], int]] = {
+    "names the intermediate": (
+        lambda: revocation_list(entries=der.element(der.SEQUENCE, entry(b"\x01\x00\x01", REASON))),
+        10,
+    ),
+    "from the future": (
+        lambda: vendor_chain().make_crl(this_update=NOW + timedelta(days=1), next_update=NOW + timedelta(days=2)),
+        10,
+    ),
+    "ends now": (lambda: revocation_list(next_update=NOW), 10),
+    "has no end": (lambda: revocation_list(next_update=None), 9),
+    "covers a part only": (
+        lambda: revocation_list(extensions=[mint.extension(bytes.fromhex("551d1c"), b"\x30\x00", critical=True)]),
+        9,
+    ),
+    "critical entry": (
+        lambda: revocation_list(
+            entries=der.element(der.SEQUENCE, entry(b"\x07", mint.extension(b"\x2a\x03\x04", b"", critical=True)))
+        ),
+        9,
+    ),
+    "padded serial": (lambda: revocation_list(entries=der.element(der.SEQUENCE, entry(b"\0\x07"))), 9),
+    "padded negative serial": (lambda: revocation_list(entries=der.element(der.SEQUENCE, entry(b"\xff\x80"))), 9),
+    "empty serial": (lambda: revocation_list(entries=der.element(der.SEQUENCE, entry(b""))), 9),
+}
+
+
+@pytest.mark.parametrize(("make", "check"), ODD_LISTS.values(), ids=ODD_LISTS.keys())
+def test_a_revocation_list_that_says_less_or_more_is_refused(make: Callable[[], bytes], check: int) -> None:
+    """A list of another time, or of some certificates only, would pass for one that clears the intermediate."""
+    assert check in [failure.number for failure in judge_with(crl=make()).failures]
+
+
+def test_a_negative_serial_number_is_a_number() -> None:
+    """RFC 5280 asks readers to be prepared for them, as for AMD's zero."""
+    vendor = vendor_chain()
+    body = der.Reader(leaf(lambda extensions: extensions)).enter(der.SEQUENCE).read_raw(der.SEQUENCE)
+    body = body.replace(der.integer(0), b"\x02\x01\xff", 1)
+    signature = vendor.intermediate_key.sign(body, certificates.PSS_PADDING, SHA384())
+    vek = der.element(der.SEQUENCE, body, certificates.PSS_ALGORITHM, der.element(der.BIT_STRING, b"\0", signature))
+    assert parse_endorsement(vek).certificate.serial == -1
+    assert judge_with(vek=vek).accepted
 
 
 @pytest.mark.parametrize(
@@ -154,7 +301,7 @@ def test_a_key_on_another_curve_is_no_key() -> None:
         extensions=[
             mint.extension(amd.OID_STRUCT_VERSION, der.integer(1)),
             mint.extension(amd.OID_PRODUCT_NAME, der.element(der.IA5_STRING, b"Milan-B0")),
-            *(tcb_part(part, der.integer(0)) for part in (1, 2, 3, 8)),
+            *(tcb_part(part, der.integer(0)) for part in range(1, 9)),
             mint.extension(amd.OID_HWID, bytes(64)),
         ],
     )
