@@ -3,11 +3,13 @@
 Plain HTTP is spoken only with hosts that were named for it. A redirect to another host carries no credentials there.
 """
 
+import contextlib
 import ssl
-import urllib.request
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -166,6 +168,16 @@ class Transport:
                 f"{url.host}:{url.port}: no TLS ({shown(str(error))}); if this registry speaks plain HTTP "
                 f"and the network is yours, name it with --insecure-registry {url.host}:{url.port}"
             ) from error
+        except aiohttp.ClientHttpProxyError as error:
+            name = f"{url.host}: the proxy {proxy and proxy.authority}"
+            if error.status in TRY_AGAIN:
+                raise TransientError(f"{name} refuses the way there (status {error.status})") from error
+            if error.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
+                raise RegistryUnreachableError(
+                    f"{name} wants a user name and password, other than those it got: write them into "
+                    f"{url.scheme.upper()}_PROXY as http://USER:PASSWORD@HOST:PORT"
+                ) from error
+            raise RegistryUnreachableError(f"{name} refuses the way there (status {error.status})") from error
         except aiohttp.InvalidURL as error:
             raise RegistryError(f"{url.host}: an address that cannot be used: {shown(str(error))}") from error
         except TimeoutError as error:
@@ -176,13 +188,47 @@ class Transport:
     def _proxy(self, url: URL) -> tuple[URL | None, dict[str, str]]:
         """The proxy for *url*, and the headers for it alone."""
         found = self._proxies.get(url.scheme)
-        if found is None or urllib.request.proxy_bypass_environment(f"{url.host}:{url.port}", self._proxies):  # type: ignore[attr-defined]
+        if not found or bypasses(self._proxies.get("no", ""), url.host or "", url.port or 0):
             return None, {}
-        proxy = URL(found)
+        try:
+            proxy = URL(found)
+        except ValueError:
+            proxy = URL()
+        if proxy.scheme not in {"http", "https"} or not proxy.host:
+            raise RegistryError(
+                f"{url.host}: the environment's {url.scheme.upper()}_PROXY is no proxy that is understood: "
+                "write http://HOST:PORT"
+            )
         if not proxy.user:
             return proxy, {}
         known = aiohttp.encode_basic_auth(proxy.user, proxy.password or "")
         return proxy.with_user(None), {"Proxy-Authorization": known}
+
+
+def bypasses(rules: str, host: str, port: int) -> bool:
+    """Whether ``NO_PROXY`` (*rules*) leads past the proxy to *host*: names, addresses and networks, as other tools."""
+    host = host.lower()
+    for rule in rules.lower().split(","):
+        name, wanted = _rule(rule.strip())
+        if not name or wanted not in {None, str(port)}:
+            continue
+        if name in {"*", host} or host.endswith("." + name):
+            return True
+        with contextlib.suppress(ValueError):
+            if ip_address(host) in ip_network(name, strict=False):
+                return True
+    return False
+
+
+def _rule(rule: str) -> tuple[str, str | None]:
+    """Name and port of one rule; an address of version 6 may stand in brackets."""
+    if rule.startswith("["):
+        name, _, port = rule[1:].partition("]")
+        return name, port.removeprefix(":") or None
+    name, colon, port = rule.partition(":")
+    if not colon or ":" in port:  # No port, or an address of version 6.
+        name, port = rule, ""
+    return (name if name == "*" else name.removeprefix("*").removeprefix(".")), port or None
 
 
 async def bounded(response: aiohttp.ClientResponse, limit: int, where: str) -> bytes:
