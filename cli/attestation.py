@@ -65,7 +65,7 @@ class MomentType(click.ParamType[datetime]):
         return moment
 
 
-@click.group()
+@click.group(epilog=example("contrast attestation show verify/ledger/entry/1"))
 def attestation() -> None:
     """Look into evidence, and judge it offline.
 

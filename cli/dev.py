@@ -52,7 +52,15 @@ def _reporter(session: Session) -> Callable[[Status], None]:
     return report
 
 
-@click.group()
+@click.group(
+    epilog=example(
+        """contrast dev init
+contrast generate deployment/
+contrast dev guest --pod coordinator deployment/ -- contrast-coordinator --ledger ledger &
+contrast set -c 127.0.0.1:1313 -m manifest.json --allow-simulated deployment/
+contrast dev run --detach deployment/"""
+    )
+)
 def dev() -> None:
     """Try everything on one machine, on a simulated platform.
 
@@ -97,7 +105,7 @@ def init(session: Session, product: str) -> None:
 @dev.command(
     short_help="Run a program in the simulated guest of one pod.",
     cls=CommandAfterDashes,
-    epilog=example("contrast dev guest --pod coordinator deployment/ -- contrast-coordinator --ledger ledger"),
+    epilog=example("contrast dev guest --pod coordinator deployment/ -- contrast-coordinator --ledger ledger &"),
 )
 @click.option(
     "--pod", required=True, metavar="NAME", help="The workload in the YAML whose policy the guest is launched with."

@@ -30,7 +30,12 @@ SOURCE = click.argument("source")
 SHOWN: Final = 1000  # Events on a screen, where nobody asked for more.
 
 
-@click.group()
+@click.group(
+    epilog=example(
+        """contrast ledger show https://127.0.0.1:1313
+contrast ledger verify verify/ledger --allow-simulated --reference-values .contrast-dev/reference-values.json"""
+    )
+)
 def ledger() -> None:
     """Look into a ledger, wherever it is.
 
@@ -96,7 +101,8 @@ def replay_command(session: Session, *, source: str, seq: int | None) -> None:
 @ledger.command(
     short_help="Replay, derive every decision again, give a verdict.",
     epilog=example(
-        "contrast ledger verify verify/ledger --reference-values values.json --coordinator-policy-hash 5f1c…"
+        "contrast ledger verify verify/ledger --reference-values values.json \\\n"
+        "    --coordinator-policy-hash $(cat coordinator-policy.sha256)"
     ),
 )
 @SOURCE

@@ -66,7 +66,11 @@ class _Denial:
         }
 
 
-@click.group()
+@click.group(
+    epilog=example(
+        "contrast policy show deployment/web.yml\ncontrast policy explain deployment/web.yml --request request.json"
+    )
+)
 def policy() -> None:
     """Read, compare and question runtime policies.
 

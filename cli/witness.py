@@ -52,7 +52,13 @@ class VerifierKeyType(click.ParamType[VerifierKey]):
             self.fail(str(error), param, ctx)
 
 
-@click.group(short_help="Cosign checkpoints, so that nobody sees a second history.")
+@click.group(
+    short_help="Cosign checkpoints, so that nobody sees a second history.",
+    epilog=example(
+        "contrast witness init --state ~/witness --name witness.example.com/alice\n"
+        "contrast witness run --listen 127.0.0.1:2024 --state ~/witness --vkeys verify/ledger.vkeys"
+    ),
+)
 def witness() -> None:
     """Cosign checkpoints of ledgers, so that nobody can be shown a second history.
 
