@@ -19,6 +19,8 @@ from attestation.snp.report import REPORT_SIZE
 from attestation.snp.standing import Standing, likeness
 from attestation.tdx import verify as tdx_verify
 from attestation.verdict import Verdict
+from tests.support.tdx_intel import TdxGuest, made_up_intel, trusting
+from tests.support.tdx_quotes import Body
 from tests.support.tdx_vectors import Published, find_quote
 from tests.support.vendor import HOST_DATA, NOW, launch, reference_values, vendor_chain
 
@@ -283,3 +285,28 @@ def test_mutated_quotes_get_the_verdict_that_they_get_without_a_memory(
 
 
 QUOTE_CACHE: tuple[ChainCache, dict[str, TdxReferenceValues]] = ChainCache(), {}
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    binding=st.sampled_from(BINDINGS),
+    expected=st.sampled_from(BINDINGS),
+    policy=st.sampled_from((HOST_DATA, b"\x01" * 32)),
+    framing=st.sampled_from(("v4", "td10", "td15")),
+    attributes=st.sampled_from((1 << 28, 1 << 28 | 1 << 63)),
+    days=st.sampled_from((0, 0, 0, 3000)),
+)
+def test_signed_quotes_of_like_and_unlike_guests_do_too(**drawn: Any) -> None:
+    intel, now = made_up_intel(), NOW + timedelta(days=drawn["days"])
+    body = Body(attributes=drawn["attributes"])
+    guest = TdxGuest(intel, drawn["policy"], drawn["framing"], body=body)
+    arguments: dict[str, Any] = {"report_data": drawn["expected"], "host_data": {HOST_DATA}, "now": now}
+    evidence = guest.evidence(drawn["binding"])
+    with trusting(intel):
+        remembered = judge(evidence, (MADE_UP,), cache=WARM.cache, **arguments)
+        assert remembered == judge(evidence, (MADE_UP,), **arguments)
+    fits = drawn["binding"] == drawn["expected"] and drawn["policy"] == HOST_DATA
+    assert remembered.accepted == (fits and not body.attributes >> 63 and not drawn["days"])
+
+
+MADE_UP = made_up_intel().values()

@@ -32,6 +32,8 @@ _FMSPC, _INSTANCE = bytes.fromhex("f0f0f0000000"), b"\x11" * 16
 class Body:
     """The fields of a body that tests change; the others are constant."""
 
+    host_data: bytes = b"\xc3" * 32
+    report_data: bytes = b"\xe5" * 64
     attributes: int = 1 << 28
     service_td: bytes = bytes(48)
     vm_index: int = 0
@@ -46,10 +48,10 @@ class Body:
                 b"\x05\x01\x02" + bytes(13),  # TEE_TCB_SVN
                 b"\xa1" * 48 + bytes(48) + bytes(8),  # MRSEAM, MRSIGNERSEAM, SEAMATTRIBUTES
                 pack("<Q", self.attributes) + bytes.fromhex("e702060000000000"),  # TD_ATTRIBUTES, XFAM
-                b"\xb2" * 48 + b"\xc3" * 32 + bytes(16),  # MRTD, MRCONFIGID
+                b"\xb2" * 48 + self.host_data + bytes(16),  # MRTD, MRCONFIGID
                 bytes(96),  # MROWNER, MROWNERCONFIG
                 *(bytes((0xD0 + number,)) * 48 for number in range(4)),  # RTMRs
-                b"\xe5" * 64,  # REPORT_DATA
+                self.report_data,
             )
         )
 
@@ -72,7 +74,13 @@ class Body:
         )
 
 
-def quote(body: Body = Body(), kind: str = "extended", *, framing: tuple[int, int] | None = None) -> bytes:
+def quote(
+    body: Body = Body(),
+    kind: str = "extended",
+    *,
+    framing: tuple[int, int] | None = None,
+    keys: "QuotingKeys | None" = None,
+) -> bytes:
     """A whole quote. *kind* is ``v4``, ``td10`` (in version 5), ``td15`` or ``extended``; *framing* lies about it."""
     fields = {"v4": body.td10, "td10": body.td10, "td15": body.td15, "extended": body.extended}[kind]
     version = 4 if kind == "v4" else 5
@@ -80,12 +88,11 @@ def quote(body: Body = Body(), kind: str = "extended", *, framing: tuple[int, in
     if version == 5:
         number = {"td10": 2, "td15": 3, "extended": 4}[kind]
         header += pack("<HI", *(framing or (number, len(fields))))
-    return signed(header + fields)
+    return signed(header + fields, keys or _keys())
 
 
-def signed(head: bytes) -> bytes:
+def signed(head: bytes, keys: "QuotingKeys") -> bytes:
     """*head* and the signatures over it, as a quoting enclave writes them."""
-    keys = _keys()
     key, authentication = _point(keys.attestation), b"\x20" * 32
     enclave = bytes(320) + hashlib.sha256(key + authentication).digest() + bytes(32)
     chain = keys.chain
@@ -117,14 +124,16 @@ def judged(raw: bytes, **changes: object) -> Verdict:
 
 
 @dataclass(frozen=True)
-class _Keys:
+class QuotingKeys:
+    """What a platform signs with: the quoting enclave's key, the PCK key, and the PCK certificate's chain in PEM."""
+
     attestation: ec.EllipticCurvePrivateKey
     pck: ec.EllipticCurvePrivateKey
     chain: bytes
 
 
 @cache
-def _keys() -> _Keys:
+def _keys() -> QuotingKeys:
     attestation, pck, middle, root = (ec.generate_private_key(ec.SECP256R1()) for _ in range(4))
     names = ["Intel SGX Root CA", "Intel SGX PCK Platform CA", "Intel SGX PCK Certificate"]
     certificates = (
@@ -132,7 +141,7 @@ def _keys() -> _Keys:
         _certificate(names[1], middle, names[0], root),
         _certificate(names[0], root, names[0], root),
     )
-    return _Keys(attestation, pck, b"".join(each.public_bytes(Encoding.PEM) for each in certificates))
+    return QuotingKeys(attestation, pck, b"".join(each.public_bytes(Encoding.PEM) for each in certificates))
 
 
 def _certificate(
