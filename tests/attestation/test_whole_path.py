@@ -19,7 +19,7 @@ from attestation.simulated.vendor import ProductName
 from attestation.snp.endorsement import EndorsementKind
 from audit import concluding, judging
 from audit.replay import replay
-from coordinator import issuing, own_evidence, rules, service, setting
+from coordinator import epoch_rules, issuing, own_evidence, service, setting, workload_rules
 from coordinator.events import AttestationAccepted, decode_event
 from coordinator.kernel import World
 from ledger.source import StoreSource
@@ -120,7 +120,7 @@ class Replayed:
 @pytest.fixture
 def stage(monkeypatch: pytest.MonkeyPatch) -> Stage:
     stage = Stage()
-    for module in (issuing, own_evidence, rules, service, concluding, judging):
+    for module in (issuing, own_evidence, epoch_rules, workload_rules, service, concluding, judging):
         monkeypatch.setattr(module, "report_data", stage.report_data)
     monkeypatch.setattr(setting, "hashlib", SimpleNamespace(sha256=stage.sha256))
     return stage
