@@ -14,7 +14,8 @@ from tests.support.commands import commands
 
 DOCUMENTS = [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md")), *PROJECT.glob("examples/*/README.md")]
 COMMANDS = list(commands(cli))
-FENCE = re.compile(r"^```(?:sh|console|bash)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(r"^```[a-z]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
+CALL = re.compile(r"^(?:\$ )?((?:[^`\n]*[|&;] )?contrast [a-z].*(?:\\\n.*)*)", re.MULTILINE)  # And no line of output.
 INLINE = re.compile(r"`(contrast [^`]*)`")
 FILLED_IN = {"$(cat coordinator-policy.sha256)": "5f" * 32, "sha256:…": f"sha256:{'5f' * 32}"}
 WITHOUT_JSON = {"help", "dev guest"}  # Words for people; another program's output.
@@ -43,8 +44,9 @@ def documented() -> Iterator[tuple[str, str]]:
     for document in DOCUMENTS:
         text = document.read_text("utf-8")
         for block in FENCE.findall(text):
-            for line in shown(block.replace("$ ", "")):
-                yield document.name, line
+            for call in CALL.findall(block):
+                for line in shown(call):
+                    yield document.name, line
 
 
 EXAMPLES = [*help_examples(), *documented()]
