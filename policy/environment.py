@@ -9,6 +9,7 @@ from k8s.problems import Path, ResourceError
 from k8s.resources import POLICY, Resource, config_map_data, secret_data
 from policy.fields import ENV, ENV_FROM, VALUE_FROM, check_fields
 from policy.reader import Reader, Table
+from policy.servicelinks import service_links
 from policy.settings import Settings
 from policy.text import Hole, Text, expand
 
@@ -28,7 +29,7 @@ _ENV_NAME = re.compile(r"[ -<>-~]+")  # Printable ASCII without '='.
 
 def service_variables() -> dict[str, Text]:
     """The variables that the kubelet adds to every container, for the API server's Service."""
-    address = Text.of("tcp://", Hole.API_HOST, ":", Hole.API_PORT)
+    address = Text.of("tcp://", Hole.API_URL_HOST, ":", Hole.API_PORT)
     port = Text.of(Hole.API_PORT)
     return {
         "KUBERNETES_SERVICE_HOST": Text.of(Hole.API_HOST),
@@ -55,11 +56,13 @@ class Environment:
         whole: all of them.
         usable: those that ``$(NAME)`` in arguments can name.
         overridden: ``NAME=value`` of the image where another value comes later; containerd sends both.
+        links: variables that nodes may make of Services, all of one or none, by the Service's name.
     """
 
     whole: dict[str, Text]
     usable: dict[str, Text]
     overridden: tuple[str, ...]
+    links: dict[str, dict[str, Text]]
 
 
 class EnvironmentReader:
@@ -68,10 +71,12 @@ class EnvironmentReader:
     def __init__(self, reader: Reader, namespace: Text, hostname: Text, settings: Settings) -> None:
         self._reader, self._settings = reader, settings
         self._namespace, self._hostname = namespace, hostname
+        self._links = service_links(reader)
 
     def read(self, container: Table, path: Path, image: ImageConfig, *, tty: bool) -> Environment:
         """The environment of *container*."""
-        services = service_variables() if self._settings.kubernetes_service else {}
+        linked = {name: text for variables in self._links.values() for name, text in variables.items()}
+        services = {**linked, **(service_variables() if self._settings.kubernetes_service else {})}
         known: dict[str, Text] = {}
         for place, source in self._reader.items(container, "envFrom", path):
             known.update(self._from(source, place))
@@ -79,7 +84,11 @@ class EnvironmentReader:
             name = self._name(variable, place)
             if name is not None and (value := self._value(variable, place, {**services, **known})) is not None:
                 known[name] = value
-        usable = {**services, **known}
+        usable = {**services, **known}  # What the author writes goes before what a Service makes.
+        links = {
+            service: {name: text for name, text in variables.items() if name not in known}
+            for service, variables in self._links.items()
+        }
         # As containerd: its own three first, which image and pod replace; what it has not is sent as often as it is
         # given, the image's value before the pod's.
         own = {"HOSTNAME": self._hostname, **({"TERM": Text.of("xterm")} if tty else {})}
@@ -89,8 +98,12 @@ class EnvironmentReader:
             for index, (name, entry) in enumerate(zip(names, image.env, strict=True))
             if name not in {"PATH", *own} and (name in usable or name in names[index + 1 :])
         )
+        for name in sorted(linked.keys() & {*names, *own} - known.keys()):
+            self._reader.refuse(path, f"the image's variable {name} is one of a Service too", f"write {name} under env")
+        sure = {name: text for name, text in usable.items() if name in known or name not in linked}
         return Environment(
-            whole={**own, **image_environment(image), **usable},
+            whole={**own, **image_environment(image), **sure},
+            links={service: variables for service, variables in links.items() if variables},
             usable=usable,
             overridden=tuple(dict.fromkeys(overridden)),
         )

@@ -28,8 +28,8 @@ from policy.text import escape
 _MODULE = "agent_policy"
 _NAME = "policy_data"
 _PULL_OPTION = "image_guest_pull="
-_VARIABLES = "env_patterns"
-_PATTERN_KEYS = {"pattern", _VARIABLES, "copies"}
+_VARIABLES = {"env_patterns", "env_links"}
+_PATTERN_KEYS = {"pattern", *_VARIABLES, "copies"}
 _ESCAPED = re.compile(r'\\\\|"|[\x00-\x1f]')  # A backslash is two in a pattern.
 
 
@@ -200,7 +200,7 @@ def _escaped_patterns(value: object, key: str = "") -> object:
     """The expectations, with patterns for texts in which quotes, backslashes and control characters are escaped."""
     match value:
         case dict():
-            return {name: _escaped_patterns(item, key if key == _VARIABLES else name) for name, item in value.items()}
+            return {name: _escaped_patterns(item, key if key in _VARIABLES else name) for name, item in value.items()}
         case list() if key == "env":  # Sorted by what it sees.
             return sorted(value, key=lambda text: json.dumps(text, ensure_ascii=False).encode())
         case list():

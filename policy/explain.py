@@ -146,7 +146,7 @@ def _interface(findings: Findings, _data: Data, _state: Data, request: Data) -> 
     address = get(interface, "hwAddr")
     if not found(_HARDWARE, address) or address == "00:00:00:00:00:00":
         findings.add("interface.hwAddr", address, "an address like 02:00:00:00:00:01, not all zero", _GUESTS)
-    _every(findings, "interface.IPAddresses", get(interface, "IPAddresses"), _address)
+    _every(findings, "interface.IPAddresses", get(interface, "IPAddresses"), _own_address)
 
 
 def _every(findings: Findings, where: str, seen: object, check: Callable[[Findings, str, object], None]) -> None:
@@ -161,10 +161,14 @@ def _link(findings: Findings, where: str, seen: object) -> None:
         findings.add(where, seen, "the name of an interface, not lo", _GUESTS)
 
 
-def _address(findings: Findings, where: str, seen: object) -> None:
+def _own_address(findings: Findings, where: str, seen: object) -> None:
     if not isinstance(seen, dict):
         findings.add(where, seen, "an address", _NODE)
     findings.known(where, seen, FIELDS["address"])
+
+
+def _address(findings: Findings, where: str, seen: object) -> None:
+    _own_address(findings, where, seen)
     _outside(findings, f"{where}.address", get(seen, "address"))
 
 

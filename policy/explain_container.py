@@ -221,7 +221,7 @@ class _Create(VolumeChecks):
         if not isinstance(seen, list) or len(texts(seen)) != len(seen):
             self.findings.add(where, seen, "a list of NAME=value", "env")
             return
-        more, missing = difference(self.last(seen), texts(self.want.get("env")))
+        more, missing = difference(self.links(self.last(seen), where), texts(self.want.get("env")))
         for pattern in patterns:
             match = next((entry for entry in more if found(pattern, entry)), None)
             if match is None:
@@ -237,6 +237,18 @@ class _Create(VolumeChecks):
             missing = [w for w in missing if w is not wanted]
         for entry in missing:
             self.findings.add(where, MISSING, show(entry), "env, else the image's")
+
+    def links(self, seen: list[str], where: str) -> list[str]:
+        """*seen* without the variables of Services that the pod asks for: all of a Service, or none."""
+        for service, patterns in table(self.want.get("env_links")).items():
+            listed = table(patterns)
+            good = [next((one for one in seen if found(str(pattern), one)), None) for pattern in listed.values()]
+            seen = [one for one in seen if one not in good] + [one for one in good if one and seen.count(one) > 1]
+            lacking = [name for name, one in zip(listed, good, strict=True) if one is None]
+            if lacking and len(lacking) < len(listed):
+                text = f"all variables of Service {service}, or none: {', '.join(lacking)} too"
+                self.findings.add(where, MISSING, text, "annotation service-links")
+        return seen
 
     def capabilities(self, seen: object, where: str) -> None:
         self.findings.known(where, seen, FIELDS["Capabilities"])

@@ -77,6 +77,7 @@ class Container:
     """One container.
 
     ``overridden`` are variables of the image that the YAML gives another value: containerd sends both, ours last.
+    ``links`` are variables that may be there, all of one Service or none, by its name.
     ``image`` is None for the sandbox, which no YAML names. ``layers``, top first, are those of the image where the node
     hands it over as layers, none where the guest pulls it.
     """
@@ -95,6 +96,7 @@ class Container:
     base: str
     mounts: Mapping[str, Mount]
     overridden: tuple[str, ...] = ()
+    links: Mapping[str, Mapping[str, Text]] = field(default_factory=dict)
     memory: tuple[Memory, ...] = ()
     devices: tuple[str, ...] = ()
     no_new_privileges: bool = False

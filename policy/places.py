@@ -9,6 +9,7 @@ from k8s.problems import Path, show_path
 from k8s.resources import Workload
 from policy.model import SANDBOX_KEY
 from policy.reasons import Reason, get, items, table
+from policy.servicelinks import SERVICE_LINKS
 
 Data = Mapping[str, object]
 _NODE: Final = "what an honest node asks"
@@ -101,8 +102,8 @@ def advice(reason: Reason, place: Place | None) -> str:
     """What a person can do about *reason*."""
     if _of_service(reason):
         return (
-            "a variable that nodes make of a Service: apply the YAML as generated, with enableServiceLinks: false; "
-            "if it was applied so, the node added it on its own"
+            "a variable that nodes make of a Service: apply the YAML as generated, with enableServiceLinks: false, or "
+            f"name the Service in the annotation {SERVICE_LINKS} if the pod reads it; else the node added it on its own"
         )
     if "setting" in reason.source:
         return "it is the operator's choice when policies are generated"

@@ -88,12 +88,6 @@ class _Builder:
         self.check_names()
         if self.settings.pause_layers == ():
             self.reader.refuse((), "the pause image has no layers", "name another one with --pause-image")
-        if self.reader.flag(self.spec, "enableServiceLinks", ()) is not False:
-            self.reader.refuse(
-                ("enableServiceLinks",),
-                "the node would add variables for every Service, in names and values of its own choice",
-                "write enableServiceLinks: false",
-            )
         containers = [self.sandbox()]
         after = After(flag="begun:", key=SANDBOX_KEY)
         for path, item in self.reader.items(self.spec, "initContainers", ()):
@@ -177,7 +171,7 @@ class _Builder:
         return Container(
             key=str(item.get("name")), kind=kind, after=after, image=reference,
             args=self.args(path, item, image, environment.usable), env=environment.whole,
-            overridden=environment.overridden,
+            overridden=environment.overridden, links=environment.links,
             cwd=reader.text(item, "workingDir", path) or image.working_dir or "/",
             uid=user.uid, gid=user.gid, groups=(user.groups,),
             capabilities=identity.capabilities(reader, security, path), base=base,

@@ -158,6 +158,7 @@ def _container_data(container: Container) -> dict[str, object]:
             name: f"^{escape(name)}={value.pattern.removeprefix('^')}" for name, value in sorted(free.items())
         },
         **({"env_overridden": list(container.overridden)} if container.overridden else {}),
+        **({"env_links": _links(container)} if container.links else {}),
         "cwd": container.cwd,
         "uid": container.uid,
         "gid": container.gid,
@@ -178,6 +179,16 @@ def _container_data(container: Container) -> dict[str, object]:
         "sysctls": dict(container.sysctls),
         "exec": [list(command) for command in container.exec],
         "pidns": container.pidns,
+    }
+
+
+def _links(container: Container) -> dict[str, dict[str, str]]:
+    """Variables of Services, as patterns, by the Service's name."""
+    return {
+        service: {
+            name: f"^{escape(name)}={value.pattern.removeprefix('^')}" for name, value in sorted(variables.items())
+        }
+        for service, variables in sorted(container.links.items())
     }
 
 

@@ -30,6 +30,7 @@ class PodFacts:
     api_host: str = "10.0.0.1"
     api_port: str = "443"
     resource: str = "1"
+    service_ip: str = "10.0.0.77"
 
 
 class Shim:
@@ -207,6 +208,9 @@ class Shim:
             Hole.RESOURCE: facts.resource,
             Hole.API_HOST: facts.api_host,
             Hole.API_PORT: facts.api_port,
+            Hole.API_URL_HOST: f"[{facts.api_host}]" if ":" in facts.api_host else facts.api_host,
+            Hole.SERVICE_IP: facts.service_ip,
+            Hole.SERVICE_HOST: f"[{facts.service_ip}]" if ":" in facts.service_ip else facts.service_ip,
             Hole.RANDOM: hashlib.sha256(f"{cid}{salt}".encode()).hexdigest()[:16],
         }
 
@@ -253,6 +257,11 @@ class Shim:
             "Env": [
                 *container.overridden,
                 *(f"{name}={value.filled(fillings)}" for name, value in container.env.items()),
+                *(
+                    f"{name}={value.filled(fillings)}"
+                    for variables in container.links.values()
+                    for name, value in variables.items()
+                ),
             ],
             "Cwd": container.cwd,
             "Capabilities": {

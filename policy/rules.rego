@@ -359,6 +359,25 @@ overridden(c, env, i) if {
 }
 
 variables_ok(c, pod, env) if {
+	not c.env_links
+	own_variables_ok(c, pod, env)
+}
+
+# Variables of the Services that the pod asks for, each at most once: all of a Service, or none.
+variables_ok(c, pod, env) if {
+	links := {name: pattern | some service in c.env_links; some name, pattern in service}
+	linked := [e | some e in env; links[split(e, "=")[0]]]
+	every e in linked { regex.match(links[split(e, "=")[0]], e) }
+	names := {split(e, "=")[0] | some e in linked}
+	count(names) == count(linked)
+	every service in c.env_links { all_or_none(object.keys(service), names) }
+	own := [e | some e in env; not links[split(e, "=")[0]]]
+	own_variables_ok(c, pod, own)
+}
+
+all_or_none(service, names) if count(service & names) in [0, count(service)]
+
+own_variables_ok(c, pod, env) if {
 	fixed := [e | some e in env; not c.env_patterns[split(e, "=")[0]]]
 	sort(fixed) == c.env
 	free := [e | some e in env; c.env_patterns[split(e, "=")[0]]]
@@ -722,7 +741,7 @@ UpdateInterfaceRequest if {
 	# The agent finds the interface by this address, and reads "0:0:0:0:0:0" as that of the loopback interface too.
 	regex.match("^[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}$", i.hwAddr)
 	i.hwAddr != "00:00:00:00:00:00"
-	every a in i.IPAddresses { address_ok(a) }
+	every a in i.IPAddresses { only(a, ["family", "address", "mask"]) }
 }
 
 link_ok(name) if {

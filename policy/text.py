@@ -9,6 +9,7 @@ from enum import Enum
 _SPECIAL = re.compile(r"[\\.+*?()|\[\]{}^$]")
 _QUOTED = re.compile(r"\\([\\.+*?()|\[\]{}^$])")
 _IP = r"([0-9]{1,3}([.][0-9]{1,3}){3}|[0-9a-f:]{2,39})"
+_HOST = r"([0-9]{1,3}([.][0-9]{1,3}){3}|\[[0-9a-f:]{2,39}\])"  # As in a URL.
 SUFFIX = "[bcdfghjklmnpqrstvwxz2456789]{1,10}"  # Kubernetes' alphabet for generated names.
 
 
@@ -28,6 +29,9 @@ class Hole(Enum):
     RESOURCE = "resource"
     API_HOST = "API server's address"
     API_PORT = "API server's port"
+    API_URL_HOST = "API server's address in a URL"
+    SERVICE_IP = "Service's address"
+    SERVICE_HOST = "Service's address in a URL"
     RANDOM = "random"
 
 
@@ -46,6 +50,9 @@ _PATTERNS: Mapping[Hole, str] = {
     Hole.RESOURCE: "[0-9]{1,20}",
     Hole.API_HOST: _IP,
     Hole.API_PORT: "[0-9]{1,5}",
+    Hole.API_URL_HOST: _HOST,
+    Hole.SERVICE_IP: _IP,
+    Hole.SERVICE_HOST: _HOST,
     Hole.RANDOM: "[0-9a-f]{16}",
 }
 
@@ -98,7 +105,7 @@ def readable(pattern: str) -> str:
     found = pattern.removeprefix("^").removesuffix("$")
     # Longer patterns first: some hold others.
     for hole, written in sorted(_PATTERNS.items(), key=lambda pair: -len(pair[1])):
-        found = found.replace(written, "<address>" if written == _IP else f"<{hole.value}>")
+        found = found.replace(written, "<address>" if written in {_IP, _HOST} else f"<{hole.value}>")
     return _QUOTED.sub(r"\1", found)
 
 

@@ -147,6 +147,9 @@ def _container(data: Data, want: Data) -> Iterator[Fact]:
     yield Fact("command", tuple(map(shown, items(want.get("args")))))
     yield Fact("workingDir", (str(want.get("cwd")),))
     yield Fact("env", (*texts(want.get("env")), *(readable(str(p)) for p in table(want.get("env_patterns")).values())))
+    for service, variables in table(want.get("env_links")).items():
+        listed = tuple(readable(str(pattern)) for pattern in table(variables).values())
+        yield Fact(f"env of Service {service}", listed and (*listed, "(all of them, or none)"))
     yield Fact("runAsUser", (str(want.get("uid")),))
     yield Fact("runAsGroup", (str(want.get("gid")),))
     groups = [group for listed in items(want.get("groups")) for group in items(listed) if group != want.get("gid")]

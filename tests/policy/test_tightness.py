@@ -380,8 +380,6 @@ NETWORK: list[tuple[str, str, Any, str]] = [
      lambda r: r["interface"].update(hwAddr="+0:+0:+0:+0:+0:+0"), "not all zero"),
     ("the loopback interface by its name", "UpdateInterfaceRequest",
      lambda r: r["interface"].update(name="lo"), "not lo"),
-    ("a loopback address outside", "UpdateInterfaceRequest",
-     lambda r: r["interface"]["IPAddresses"].append({"family": 0, "address": "127.0.0.1", "mask": "8"}), "no loopback"),
     ("no interface", "UpdateInterfaceRequest", lambda r: r.update(interface=None), "interface.name"),
     ("a route for what is said to the loopback", "UpdateRoutesRequest",
      lambda r: r["routes"]["Routes"][0].update(source="::1/128"), "no loopback"),
