@@ -64,3 +64,11 @@ class ChainCache(Recent[Chain]):
         self.quotes: Recent[QuoteStanding] = Recent(capacity)
         self.collaterals: Recent[Collateral] = Recent(64)
         self.platforms: Recent[Platform] = Recent(capacity)
+        self._older: dict[int, ChainCache] = {}
+
+    def under(self, rules: int) -> "ChainCache":
+        """The memory of an older version of the rules: what it found of a report says nothing about another one's."""
+        found = self._older.get(rules)
+        if found is None:
+            found = self._older[rules] = ChainCache(self._capacity)
+        return found

@@ -1,16 +1,15 @@
 """One question, one answer: does this evidence satisfy one of these reference values? No clock, no file."""
 
 from collections.abc import Container, Sequence
+from dataclasses import replace
 from datetime import datetime
 
-from attestation.azure import verify as azure_verify
 from attestation.cache import ChainCache
 from attestation.evidence import Evidence, Kind
 from attestation.findings import refusal
 from attestation.reference import AzureReferenceValues, ReferenceValues, SnpReferenceValues, TdxReferenceValues
-from attestation.snp import verify as snp_verify
+from attestation.rulebook import RULE_SETS, RuleSet, newest
 from attestation.snp.case import Expected
-from attestation.tdx import verify as tdx_verify
 from attestation.verdict import CHECK_NAMES, Check, Outcome, Verdict
 
 __all__ = ["ChainCache", "judge"]
@@ -25,6 +24,7 @@ def judge(
     now: datetime,
     cache: ChainCache | None = None,
     thorough: bool = False,
+    rules: int | None = None,
 ) -> Verdict:
     """Judge *evidence* by every entry that fits its kind.
 
@@ -39,29 +39,49 @@ def judge(
         now: aware; validity of certificates and revocation lists is judged then.
         cache: verified chains; a chain found there costs no RSA.
         thorough: make every check even where an earlier one failed, at the full price; for people who ask why.
+        rules: as this version judged, which is one of ``rulebook.RULE_SETS``; None: as today's does.
 
     Returns:
         The verdict of the first satisfied entry, else of the one that came nearest.
 
     Raises:
         ValueError: *now* is naive.
+        KeyError: *rules* is no version that this program knows; ask ``rulebook.is_known`` first.
     """
     if now.tzinfo is None:
         raise ValueError("now is naive; pass an aware datetime")
     expected = Expected(report_data, host_data, now)
+    today = newest()
+    version = today if rules is None else rules
+    checks = RULE_SETS[version]
+    if version != today and cache is not None:
+        cache = cache.under(version)
+    verdict = _judge(evidence, reference_values, expected, checks, cache=cache, thorough=thorough)
+    return verdict if verdict.rules == version else replace(verdict, rules=version)
+
+
+def _judge(
+    evidence: Evidence,
+    reference_values: Sequence[ReferenceValues],
+    expected: Expected,
+    checks: RuleSet,
+    *,
+    cache: ChainCache | None,
+    thorough: bool,
+) -> Verdict:
     try:
         if evidence.kind is Kind.TDX:
             tdx = [(i, values) for i, values in enumerate(reference_values) if isinstance(values, TdxReferenceValues)]
             if not tdx:
                 return _none_fits(evidence.kind, "is for TDX")
-            return tdx_verify.verify(evidence, tdx, expected, cache=cache, thorough=thorough)
+            return checks.tdx(evidence, tdx, expected, cache=cache, thorough=thorough)
         if evidence.kind is Kind.AZURE:
             azure = [
                 (i, values) for i, values in enumerate(reference_values) if isinstance(values, AzureReferenceValues)
             ]
             if not azure:
                 return _none_fits(evidence.kind, "is for Azure's virtual TPM")
-            return azure_verify.verify(evidence, azure, expected, cache=cache, thorough=thorough)
+            return checks.azure(evidence, azure, expected, cache=cache, thorough=thorough)
         is_simulated = evidence.kind is Kind.SIMULATED
         snp = [
             (index, values)
@@ -72,7 +92,7 @@ def judge(
             return _none_fits(
                 evidence.kind, "names a simulated anchor" if is_simulated else "is for real SEV-SNP hardware"
             )
-        return snp_verify.verify(evidence, snp, expected, cache=cache, thorough=thorough)
+        return checks.snp(evidence, snp, expected, cache=cache, thorough=thorough)
     except Exception as error:  # noqa: BLE001  (27) A fault of ours on a stranger's bytes must refuse them, never pass them.
         return _refused(
             evidence.kind, 27, f"the checks broke off: {type(error).__name__}", "checks that run to their end"

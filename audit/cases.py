@@ -22,6 +22,7 @@ class AttestationCase:
     purpose: str
     nonce: bytes
     subject: bytes
+    rules: int
     outcomes: bytes
     verdict: bytes
     policy: bytes

@@ -157,6 +157,7 @@ def _verdicts(reading: Reading) -> list[Finding]:
             policies=manifest.coordinator_policies,
             at_ms=epoch.time_ms,
             seq=epoch.seq,
+            rules=epoch.event.rules,
         )
         recorded = reading.source.blob(epoch.event.verdict)
         if recorded is None:

@@ -43,6 +43,7 @@ class Decisions:
             purpose=event.purpose,
             nonce=event.nonce,
             subject=event.subject,
+            rules=event.rules,
             outcomes=event.outcomes,
             verdict=self._need(event.verdict, seq, "the verdict"),
             policy=event.policy,

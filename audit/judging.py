@@ -82,10 +82,10 @@ class Judge:
         except EvidenceError as error:
             raise _BrokenError("the evidence is malformed", str(error)) from None
         binding = report_data(Purpose(case.purpose), case.nonce, case.subject)
-        verdict = self._verdict(evidence, manifest, binding, case.time_ms)
+        verdict = self._verdict(evidence, manifest, binding, case.time_ms, case.rules)
         if not verdict.accepted or verdict.outcomes != case.outcomes:
             # It is recorded a while after it was judged, and certificates and lists may end in between.
-            before = self._verdict(evidence, manifest, binding, max(0, case.time_ms - MAX_PREPARED_MS))
+            before = self._verdict(evidence, manifest, binding, max(0, case.time_ms - MAX_PREPARED_MS), case.rules)
             verdict = before if before.accepted and before.outcomes == case.outcomes else verdict
         if not verdict.accepted:
             raise _BrokenError("the evidence does not pass the manifest in force", describe(verdict))
@@ -99,7 +99,7 @@ class Judge:
         refusal = self._today.refusal(evidence, manifest, report_data=binding, cache=self._cache)
         return () if refusal is None else (_refused_now(case, refusal),)
 
-    def _verdict(self, evidence: Evidence, manifest: Manifest, binding: bytes, at_ms: int) -> Verdict:
+    def _verdict(self, evidence: Evidence, manifest: Manifest, binding: bytes, at_ms: int, rules: int) -> Verdict:
         return judge(
             evidence,
             manifest.reference_values,
@@ -107,6 +107,7 @@ class Judge:
             host_data=manifest.policies.keys(),
             now=moment(at_ms),
             cache=self._cache,
+            rules=rules,
         )
 
     def _certificate(self, case: CertificateCase) -> None:

@@ -157,7 +157,8 @@ def audit(
             apply_changes(change(html_path, render(result, facts, opened).encode(), what="report"))
     bad = bool(result.contradictions or result.refused_now or differs)
     unseen = witnesses is not None and (result.cosigned is None or not result.cosigned.quorum)
-    ok = not bad and not unseen and (allow_missing or not result.unproven)
+    # What breaks off is not allowed to be missing: whatever follows was not judged.
+    ok = not bad and not unseen and (not result.unproven or (allow_missing and result.broken is None))
     output.document(document(result, knowledge, differs, ok=ok))
     _tell(output, result, knowledge, differs)
     if result.cosigned is not None or witnesses is None:

@@ -8,11 +8,12 @@ from attestation.errors import EvidenceError
 from attestation.evidence import host_data_of
 from attestation.judge import ChainCache, judge
 from attestation.reference import ReferenceValues
-from attestation.verdict import RULES_VERSION, Verdict
+from attestation.rulebook import is_known, unknown
+from attestation.verdict import Verdict
 from coordinator.documents import Documents
 from coordinator.events import EpochOpened
 from coordinator.keys import sha256
-from coordinator.refusals import RuleBrokenError
+from coordinator.refusals import RuleBrokenError, UnknownRulesError
 from coordinator.state import Epoch, State
 from coordinator.times import moment
 from ledger.checkpoint import epoch_name
@@ -20,7 +21,7 @@ from ledger.entry import Entry
 from ledger.note import VerifierKey, ed25519_key
 from manifest.model import Manifest
 
-_Judged: TypeAlias = tuple[EpochOpened, int, tuple[ReferenceValues, ...], bool]
+_Judged: TypeAlias = tuple[EpochOpened, int, tuple[ReferenceValues, ...], bool, int]
 
 
 class EpochRules:
@@ -66,13 +67,12 @@ class EpochRules:
             raise RuleBrokenError(
                 seq, "the epoch's policy is not its evidence's", seen=event.policy.hex(), wanted=host_data.hex()
             )
-        if not 1 <= event.rules <= RULES_VERSION:
-            raise RuleBrokenError(seq, "version of the rules", seen=str(event.rules), wanted=f"1 to {RULES_VERSION}")
+        demand_known(event.rules, seq)
         if state.current is not None:  # The first epoch is judged by the manifest that follows it.
             self._accepts(state.current.manifest, event, entry.body.time_ms, seq)
 
     def _accepts(self, manifest: bytes, event: EpochOpened, at_ms: int, seq: int) -> None:
-        verdict = self._judge_by(self._documents.manifest(manifest, seq=seq), event, at_ms, seq)
+        verdict = self._judge_by(self._documents.manifest(manifest, seq=seq), event, at_ms, seq, event.rules)
         if not verdict.accepted:
             raise RuleBrokenError(seq, "the manifest does not accept this epoch", seen=describe(verdict))
 
@@ -84,8 +84,12 @@ class EpochRules:
         policies: Container[bytes],
         at_ms: int,
         seq: int,
+        rules: int | None = None,
     ) -> Verdict:
-        """The epoch's evidence, judged by *reference_values* at the time of its opening; its HOSTDATA in *policies*."""
+        """The epoch's evidence, judged by *reference_values* at the time of its opening; its HOSTDATA in *policies*.
+
+        Version *rules* of the rules judges, today's where None is given.
+        """
         evidence = self._documents.evidence(epoch.evidence, seq)
         anchor = self._documents.body_hash(epoch.anchor_seq)
         subject = self._documents.need(epoch.subject, seq, "the epoch's subject")
@@ -96,24 +100,38 @@ class EpochRules:
             host_data=policies,
             now=moment(at_ms),
             cache=self._chains,
+            rules=rules,
         )
 
-    def _judge_by(self, manifest: Manifest, epoch: EpochOpened, at_ms: int, seq: int) -> Verdict:
+    def _judge_by(self, manifest: Manifest, epoch: EpochOpened, at_ms: int, seq: int, rules: int) -> Verdict:
         policies = manifest.coordinator_policies
-        return self.judge(epoch, manifest.reference_values, policies=policies, at_ms=at_ms, seq=seq)
+        return self.judge(epoch, manifest.reference_values, policies=policies, at_ms=at_ms, seq=seq, rules=rules)
 
-    def still_accepts(self, manifest: Manifest, epoch: Epoch, seq: int) -> bool:
-        """Whether *manifest* accepts an epoch, judged once for each set of reference values.
+    def still_accepts(self, manifest: Manifest, epoch: Epoch, seq: int, rules: int) -> bool:
+        """Whether *manifest* accepts an epoch by version *rules*, judged once for each set of reference values.
 
         Manifests differ in other things mostly; the same evidence, values and time give the same verdict.
         """
         known = epoch.event.policy in manifest.coordinator_policies
-        key = (epoch.event, epoch.time_ms, manifest.reference_values, known)
+        key = (epoch.event, epoch.time_ms, manifest.reference_values, known, rules)
         accepted = self._accepted.get(key)
         if accepted is None:
-            accepted = self._judge_by(manifest, epoch.event, epoch.time_ms, seq).accepted
+            accepted = self._judge_by(manifest, epoch.event, epoch.time_ms, seq, rules).accepted
             self._accepted[key] = accepted
         return accepted
+
+
+def demand_known(rules: int, seq: int) -> None:
+    """Demand that this program can judge as version *rules* of the rules did.
+
+    Raises:
+        RuleBrokenError: there never is such a version.
+        UnknownRulesError: a newer release made it.
+    """
+    if rules < 1:
+        raise RuleBrokenError(seq, "version of the rules", seen=str(rules), wanted="1 or more")
+    if not is_known(rules):
+        raise UnknownRulesError(seq, unknown(rules))
 
 
 def describe(verdict: Verdict) -> str:

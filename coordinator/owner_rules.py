@@ -3,6 +3,7 @@
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
+from attestation.rulebook import newest
 from coordinator.ca_rules import CaRules
 from coordinator.documents import Documents
 from coordinator.epoch_rules import EpochRules
@@ -63,7 +64,11 @@ class OwnerRules:
             if tuple(owner for owner, _ in state.seed_shares) != owners:
                 raise RuleBrokenError(seq, "the seed shares are not the manifest's owners'")
         self._ca.mesh(state, entry, event)
-        closed = tuple(epoch.key for epoch in state.open_epochs if not self._epochs.still_accepts(manifest, epoch, seq))
+        writer = state.open_epoch(entry.body.signer)
+        rules = newest() if writer is None else writer.event.rules  # Of the Coordinator that judged them then.
+        closed = tuple(
+            epoch.key for epoch in state.open_epochs if not self._epochs.still_accepts(manifest, epoch, seq, rules)
+        )
         if entry.body.signer in closed:
             raise RuleBrokenError(seq, "the manifest does not accept the epoch that set it")
         if event.closed_epochs != closed:

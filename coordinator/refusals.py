@@ -155,3 +155,13 @@ class UnprovenError(Exception):
     def __init__(self, seq: int, what: str) -> None:
         super().__init__(f"entry {seq}: {what} is missing, so the entry is unproven")
         self.seq, self.what = seq, what
+
+
+class UnknownRulesError(UnprovenError):
+    """A decision was made by a version of the rules that this program does not know: it can say nothing about it."""
+
+    code = "unknown_rules"
+
+    def __init__(self, seq: int, why: str) -> None:
+        Exception.__init__(self, f"entry {seq}: {why}; until then it is unproven")
+        self.seq, self.what = seq, why

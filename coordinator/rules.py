@@ -150,9 +150,10 @@ class Rules:
         policies: Container[bytes],
         at_ms: int,
         seq: int,
+        rules: int | None = None,
     ) -> Verdict:
-        """The epoch's evidence, judged by *reference_values* at the time of its opening; its HOSTDATA in *policies*."""
-        return self._epochs.judge(epoch, reference_values, policies=policies, at_ms=at_ms, seq=seq)
+        """The epoch's evidence, judged as :meth:`coordinator.epoch_rules.EpochRules.judge` does."""
+        return self._epochs.judge(epoch, reference_values, policies=policies, at_ms=at_ms, seq=seq, rules=rules)
 
     def _created(self, entry: Entry, event: LedgerCreated) -> None:
         seq = entry.body.seq

@@ -6,9 +6,10 @@ What needs the evidence of every single certificate stands in ``audit``.
 from typing import Final
 
 from attestation.binding import Purpose, report_data
-from attestation.verdict import RULES_VERSION, Outcome
+from attestation.verdict import Outcome
 from coordinator.decide import MAX_REFUSAL_CODES, REFUSAL_INTERVAL_MS
 from coordinator.documents import Documents
+from coordinator.epoch_rules import demand_known
 from coordinator.events import AttestationAccepted, AttestationRefused, CertificateIssued, Event, SecretReleased
 from coordinator.keys import sha256
 from coordinator.refusals import RuleBrokenError
@@ -53,8 +54,7 @@ class WorkloadRules:
             raise RuleBrokenError(seq, "the manifest does not name this policy", seen=event.policy.hex())
         if sha256(report_data(Purpose.WORKLOAD, event.nonce, event.subject)) != entry.body.request_id:
             raise RuleBrokenError(seq, "the request id is not of this nonce and subject")
-        if not 1 <= event.rules <= RULES_VERSION:
-            raise RuleBrokenError(seq, "version of the rules", seen=str(event.rules), wanted=f"1 to {RULES_VERSION}")
+        demand_known(event.rules, seq)
         if len(event.outcomes) != CHECKS or Outcome.FAILED in event.outcomes:
             raise RuleBrokenError(seq, "an accepted attestation has a failed check", seen=event.outcomes.hex())
 

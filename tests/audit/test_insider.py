@@ -260,7 +260,6 @@ CASES: dict[str, Case] = {
         "attested once",
     ),
     "evidence of an epoch as a pod's": (edit("attestation.accepted", purpose="epoch"), "purpose"),
-    "rules of the future": (edit("attestation.accepted", rules=2), "version of the rules"),
     "rules of no version": (edit("attestation.accepted", rules=0), "version of the rules"),
     # --- refusals
     "a count of none": (added(lambda it: refusal(it, count=0)), "count of refusals"),
@@ -385,6 +384,18 @@ def test_every_blob_that_is_withheld_leaves_something_unproven(honest: Ledger) -
         result = examine(replace(source, blobs=blobs)).result
         assert not result.contradictions, name.hex()
         assert any(name.hex() in finding.text for finding in result.unproven), name.hex()
+
+
+@pytest.mark.parametrize("kind", ["manifest.set", "ledger.created"])
+def test_a_ledger_that_breaks_off_is_never_allowed_to(honest: Ledger, kind: str, tmp_path: Path) -> None:
+    """--allow-missing forgives a decision that cannot be judged; without a manifest no later one was even looked at."""
+    it = event(honest, kind)
+    name = it.manifest if kind == "manifest.set" else it.root_ca
+    source = honest.source()
+    blobs = {digest: blob for digest, blob in source.blobs.items() if digest != name}
+    document = audit(replace(source, blobs=blobs), "directory", tmp_path, "--allow-missing")
+    assert not document["ok"]
+    assert document["then"] == "unproven"
 
 
 def test_every_blob_with_other_bytes_is_found(honest: Ledger) -> None:
