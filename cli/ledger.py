@@ -152,8 +152,10 @@ def _verdict(session: Session, source: str, opened: Opened, report: Report, cosi
     lines = [f"{_place(item.seq)}{item.code}: {item.text}" for item in report.problems]
     if not report.ok:
         wrong = sum(item.proven_wrong for item in report.problems)
+        unproven = len(report.problems) - wrong
         raise RefusedError(
-            f"{source} does NOT pass: {wrong} contradictions, {len(report.problems) - wrong} decisions unproven",
+            f"{source} does NOT pass: {wrong} contradiction{'' if wrong == 1 else 's'}, "
+            f"{unproven} decision{'' if unproven == 1 else 's'} unproven",
             details=tuple(lines),
         )
     demand_quorum(cosigned, size, name=source)

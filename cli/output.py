@@ -122,11 +122,9 @@ class Output:
             return
         if title:
             self._out.print(Text(title, style="bold"))
-        if 0 <= self._out.width - sum(width + 2 for width in widths[:-1]) < _NARROW < widths[-1]:
-            self._out.print(Text(_aligned(columns[:-1], widths), style="bold"))
-            for row in cells:
-                self._out.print(Text(_aligned(row[:-1], widths)))
-                self._out.print(Padding(Text(row[-1], overflow="fold"), (0, 0, 0, 4), expand=False))
+        room = self._out.width - sum(width + 2 for width in widths[:-1])
+        if room < _NARROW < widths[-1]:
+            self._stacked(columns, cells, widths)
             return
         table = Table(box=None, pad_edge=False)
         for column in columns:
@@ -134,6 +132,18 @@ class Output:
         for row in cells:
             table.add_row(*map(Text, row))
         self._out.print(table)
+
+    def _stacked(self, columns: Sequence[str], rows: Sequence[Sequence[str]], widths: Sequence[int]) -> None:
+        """Print as many columns as fit in a row, and what is left of it below."""
+        count = len(columns) - 1
+        while count > 1 and sum(width + 2 for width in widths[:count]) - 2 > self._out.width:
+            count -= 1
+        for style, row in (("bold", columns), *(("", row) for row in rows)):
+            self._out.print(Text(_aligned(row[:count], widths), style=style, overflow="fold"))
+            if style and count == len(columns) - 1:
+                continue  # What stands below needs no name of its own where it is one column.
+            below = Text("  ".join(row[count:]), style=style, overflow="fold")
+            self._out.print(Padding(below, (0, 0, 0, 4), expand=False))
 
     @contextmanager
     def working(self, what: str) -> Iterator[None]:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 
 import pytest
 from hypothesis import given
@@ -79,3 +80,24 @@ def test_on_a_narrow_terminal_the_last_column_stands_below_its_row() -> None:
 def test_in_a_pipe_a_banner_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     Output().banner("SIMULATED PLATFORM: no hardware")
     assert capsys.readouterr().err == "warning: SIMULATED PLATFORM: no hardware\n"
+
+
+@pytest.mark.parametrize(
+    ("width", "rows"),
+    [
+        (80, ["entry  time                     signer", "7      2026-11-24 09:01:42.052  9384696e2641", "    x x x"]),
+        (34, ["entry  time", "    signer  what it says", "7      2026-11-24 09:01:42.052", "    9384696e2641  x x x"]),
+    ],
+    ids=["the last", "the last two"],
+)
+def test_no_word_of_a_table_is_broken_on_a_narrow_terminal(width: int, rows: list[str]) -> None:
+    """`ledger.crea` above `ted` is nothing that one can read or search."""
+    terminal = Console(file=io.StringIO(), force_terminal=True, width=width, no_color=True)
+    output = Output(_out=terminal)
+    output.table(
+        "", ["entry", "time", "signer", "what it says"], [("7", "2026-11-24 09:01:42.052", "9384696e2641", "x " * 60)]
+    )
+    assert isinstance(terminal.file, io.StringIO)
+    shown = [re.sub(r"\x1b\[[0-9;]*m", "", line).rstrip() for line in terminal.file.getvalue().splitlines()]
+    assert shown[: len(rows) - 1] == rows[:-1]
+    assert shown[len(rows) - 1].startswith(rows[-1][: width - 8])
