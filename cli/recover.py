@@ -238,14 +238,16 @@ def open_seed(shares: Shares, key: rsa.RSAPrivateKey, unverified: Unverified) ->
     """
     if shares.origin != unverified.origin:
         raise RefusedError(
-            "the Coordinator found another ledger than your seed shares are of",
+            "the Coordinator found another ledger than your seed shares are of: give the shares of that one with "
+            "--seed (`contrast set` keeps those of older ledgers as seed-shares.*.json), or the Coordinator its storage",
             details=(f"shares {shares.origin}", f"found  {unverified.origin}"),
         )
     owner = hashlib.sha256(pkcs1(key.public_key())).digest()
     sealed = shares.shares.get(owner)
     if sealed is None:
         raise RefusedError(
-            f"none of the seed shares is of your key {owner.hex()}",
+            f"none of the seed shares is of your key {owner.hex()}: give the key of one of these with "
+            "--seedshare-owner-key",
             details=tuple(f"share of {other.hex()}" for other in shares.shares),
         )
     seed = Seed(*open_seed_share(sealed, key, shares.origin))
