@@ -41,6 +41,7 @@ _ODD_BREAK: Final = re.compile("[\x85\u2028\u2029]")
 _UNPRINTABLE: Final = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _BREAK: Final = re.compile(r"\r\n|\r|\n")
+_ANCHOR: Final = re.compile(r"[0-9A-Za-z_-]+")
 _COLLECTION_TAGS: Final = frozenset({"tag:yaml.org,2002:map", "tag:yaml.org,2002:seq", "!"})
 
 
@@ -139,7 +140,7 @@ def compose(file: str, text: str) -> tuple[tuple[Node | None, ...], list[Problem
     except (ValueError, IndexError, KeyError, AttributeError, TypeError, AssertionError, OverflowError) as error:
         # The library answers some malformed input (escapes beyond Unicode, broken tags) with bare Python errors.
         composer.problem(composer.line, (), f"not YAML that can be read ({type(error).__name__}: {error})")
-    return tuple(roots), composer.problems
+    return tuple(roots), _templates(text, composer.problems)
 
 
 def line_at(text: str, offset: int) -> int:
@@ -206,6 +207,9 @@ class _Composer:
             case _:
                 raise TypeError(type(event).__name__)
         if event.anchor is not None:
+            if not _ANCHOR.fullmatch(event.anchor):
+                message = f"&{event.anchor} is no name that Kubernetes reads: write letters, digits, '-' and '_'"
+                self.problem(event.start_mark.line + 1, path, message)
             self.anchors[event.anchor] = node
         return node
 
@@ -359,6 +363,21 @@ class _Composer:
                         entry.key.line, (*path, earlier.name),
                         "the merge key brings this key in again after it was written: put << first in this mapping",
                     )  # fmt: skip
+
+
+def _templates(text: str, problems: list[Problem]) -> list[Problem]:
+    """Say of a line of a template that it is one, once; what the parser makes of it helps nobody."""
+    if not problems or "{{" not in text:
+        return problems
+    lines = _BREAK.split(text)
+    said: list[Problem] = []
+    for problem in problems:
+        if not (0 < problem.line <= len(lines) and "{{" in lines[problem.line - 1]):
+            said.append(problem)
+        elif not any(one.path == "" and "template" in one.message for one in said):
+            message = "{{ … }} belongs to a template: render it first, as `helm template` does, and give the result"
+            said.append(replace(problem, path="", message=message))
+    return said
 
 
 def _line(error: MarkedYAMLError) -> int:

@@ -43,6 +43,17 @@ def flow(value: Data) -> str:
             return scalar(value, flow=True)
 
 
+def json_text(value: Data) -> str:
+    """Write *value* on one line as JSON."""
+    match value:
+        case dict():
+            return "{" + ", ".join(f"{json_text(key)}: {json_text(part)}" for key, part in value.items()) + "}"
+        case list():
+            return "[" + ", ".join(map(json_text, value)) + "]"
+        case _:
+            return scalar(value, style='"')
+
+
 def block(value: Data, *, indentless: bool) -> list[str]:
     """Write *value* as lines in block style, the first one not indented.
 

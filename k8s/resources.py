@@ -65,7 +65,8 @@ _REPLICATED: Final = frozenset({"Deployment", "ReplicaSet", "ReplicationControll
 def load_folder(paths: Iterable[FilePath | str]) -> tuple[YamlFile, ...]:
     """Read every ``.yml`` and ``.yaml`` file named by or lying under *paths*, in a stable order, each once.
 
-    Hidden folders (``.git``, ``.contrast-dev``) are not entered; a file named outright is read whatever its name.
+    So are ``.json`` files that hold an object of Kubernetes, as ``kubectl apply`` reads them. Hidden folders (``.git``,
+    ``.contrast-dev``) are not entered; a file named outright is read whatever its name.
 
     Raises:
         ResourceError: A path that does not exist or cannot be read, or YAML with faults: all of them.
@@ -77,7 +78,14 @@ def load_folder(paths: Iterable[FilePath | str]) -> tuple[YamlFile, ...]:
             if os.path.realpath(name) in files:
                 continue
             try:
-                files[os.path.realpath(name)] = YamlFile.parse(str(name), name.read_bytes())
+                raw = name.read_bytes()
+                if (
+                    name.suffix == ".json"
+                    and name != FilePath(path)
+                    and not (b'"kind"' in raw and b'"apiVersion"' in raw)
+                ):
+                    continue  # Somebody else's.
+                files[os.path.realpath(name)] = YamlFile.parse(str(name), raw)
             except ResourceError as error:
                 problems.extend(error.problems)
             except OSError as error:
@@ -122,7 +130,7 @@ def _names(path: FilePath, problems: list[Problem]) -> Iterator[FilePath]:
     for folder, folders, names in os.walk(path, onerror=unreadable):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
-            if name.endswith((".yml", ".yaml")):
+            if name.endswith((".yml", ".yaml", ".json")):
                 yield FilePath(folder, name)
 
 

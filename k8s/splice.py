@@ -11,7 +11,7 @@ from typing import Final
 
 from k8s import render
 from k8s.edits import Edit, InsertItem, SetValue
-from k8s.nodes import AliasNode, Entry, MappingNode, Node, ScalarNode, SequenceNode, Step, find, follow
+from k8s.nodes import AliasNode, Data, Entry, MappingNode, Node, ScalarNode, SequenceNode, Step, find, follow
 from k8s.problems import show_path
 
 _BREAK: Final = re.compile(r"\r\n|\r|\n")
@@ -60,7 +60,12 @@ def plan(text: str, root: Node | None, edit: Edit, *, indentless: bool) -> Splic
     """
     if root is None:
         raise PlanError("the document is empty")
-    return _Planner(text, indentless).plan(root, edit)
+    return _Planner(text, indentless, is_json(root)).plan(root, edit)
+
+
+def is_json(root: Node) -> bool:
+    """True where a document is written as JSON: what is inserted must be JSON too, for kubectl reads it as such."""
+    return isinstance(root, MappingNode) and root.flow and all(entry.key.style == '"' for entry in root.entries)
 
 
 def indentless_habit(root: Node) -> bool:
@@ -84,6 +89,7 @@ def _habit(node: Node) -> bool | None:
 class _Planner:
     text: str
     indentless: bool
+    json: bool
 
     def plan(self, root: Node, edit: Edit) -> Splice:
         if isinstance(edit, InsertItem):
@@ -118,7 +124,7 @@ class _Planner:
 
     def add(self, target: MappingNode, name: str, edit: SetValue, shared: tuple[Node, ...]) -> Splice:
         if target.flow:
-            return self.into_flow(target, f"{render.scalar(name, flow=True)}: {render.flow(edit.value)}", shared)
+            return self.into_flow(target, f"{self.flow(name)}: {self.flow(edit.value)}", shared)
         indentless = self.habit(target)
         lines = render.entry(name, edit.value, indentless=indentless)
         last = self.end_of(target.entries[-1].value, target.entries[-1])
@@ -150,18 +156,19 @@ class _Planner:
                 lines = render.block(value, indentless=indentless)
                 column = parent.column + (0 if indentless and isinstance(value, list) else 2)
                 return self.after(place, lines, column, 2 * column + 1, shared)
-            text = render.flow(value) if filled or parent.flow else render.block(value, indentless=False)[0]
+            text = self.flow(value) if filled or parent.flow else render.block(value, indentless=False)[0]
             colon = "" if entry is None or entry.colon is not None else ":"
             return Splice(start=place, end=place, text=f"{colon} {text}", depth=_INLINE, shared=shared)
         start, end = self.content_start(old), self.end_of(old, entry)
         match old:
             case ScalarNode(style=style) if not filled and not isinstance(value, dict | list):
-                text = render.scalar(value, style=style if style in {"'", '"'} else "plain", flow=parent.flow)
+                quotes = '"' if self.json else style if style in {"'", '"'} else "plain"
+                text = render.scalar(value, style=quotes, flow=parent.flow)
             case MappingNode(flow=False, column=column) | SequenceNode(flow=False, column=column) if filled:
                 lines = render.block(value, indentless=self.indentless)
                 text = (self.newline(start) + " " * column).join(lines)
             case _:
-                text = render.flow(value)
+                text = self.flow(value)
         while end > start and self.text[end - 1] in "\r\n":
             end -= 1
         return Splice(start=start, end=end, text=text, depth=parent.column, shared=shared)
@@ -171,9 +178,9 @@ class _Planner:
     def insert(self, target: SequenceNode, entry: Entry | None, edit: InsertItem, shared: tuple[Node, ...]) -> Splice:
         if target.flow:
             if edit.index == len(target.items):
-                return self.into_flow(target, render.flow(edit.value), shared)
+                return self.into_flow(target, self.flow(edit.value), shared)
             start = target.items[edit.index].start
-            return Splice(start=start, end=start, text=render.flow(edit.value) + ", ", depth=0, shared=shared)
+            return Splice(start=start, end=start, text=self.flow(edit.value) + ", ", depth=0, shared=shared)
         lines = render.block([edit.value], indentless=self.habit(target))
         if edit.index > 0:
             last = self.end_of(target.items[edit.index - 1], None)
@@ -192,6 +199,9 @@ class _Planner:
         return Splice(start=start, end=start, text=indent.join(lines) + indent, depth=-target.column, shared=shared)
 
     # Places
+
+    def flow(self, value: Data) -> str:
+        return render.json_text(value) if self.json else render.flow(value)
 
     def after(self, place: int, lines: list[str], column: int, depth: int, shared: tuple[Node, ...]) -> Splice:
         """Insert whole *lines* below the line in which *place* lies."""
