@@ -8,7 +8,6 @@ from typing import Final
 
 from attestation import der
 from attestation.azure.hcl import parse_hcl
-from attestation.collateral.amd import parse_pem_certificates
 from attestation.collateral.azure import parse_thim
 from attestation.der import Reader
 from attestation.errors import AttestationError, CertificateError, UnknownFormatError
@@ -17,17 +16,17 @@ from attestation.snp.anchors import AMD_ROOTS
 from attestation.snp.certificates import parse_authority, parse_certificate, parse_crl
 from attestation.snp.endorsement import parse_endorsement
 from attestation.snp.products import PRODUCTS, Product, parse_tcb, product_of
-from attestation.snp.report import REPORT_SIZE, Report, parse_report
+from attestation.snp.report import REPORT_SIZE, VERSIONS, Report, parse_report
 from attestation.snp.table import parse_certificate_table
 from attestation.tdx.attributes import describe_attributes
 from attestation.tdx.collateral import parse_collateral
 from attestation.tdx.pck import INTEL_ROOT, parse_platform
-from attestation.tdx.quote import ExtendedBody, Quote, parse_quote
+from attestation.tdx.quote import INTEL_QE_VENDOR, ExtendedBody, Quote, parse_quote
+from attestation.tdx.quote import VERSIONS as QUOTE_VERSIONS
+from attestation.textforms import is_pem, pem_blocks, unwrap
 
 MAX_FILE: Final = 1 << 20
-_PEM: Final = b"-----BEGIN CERTIFICATE-----"
-_TDX_HEADS: Final = (b"\4\0", b"\5\0")
-_REPORT_HEADS: Final = tuple(bytes((version, 0, 0, 0)) for version in range(1, 10))
+_TDX: Final = b"\x81\0\0\0"
 _UNSAID: Final = "-"
 
 Rows = tuple[tuple[str, str], ...]
@@ -49,7 +48,7 @@ class Explanation:
 
 
 def explain(raw: bytes) -> tuple[Explanation, ...]:
-    """Everything in *raw*: one thing, or for tables, blobs and chains several.
+    """Everything in *raw*: one thing, or for tables, blobs and chains several; also in hex, base64 or PEM.
 
     Raises:
         UnknownFormatError: it is nothing that this package reads.
@@ -57,32 +56,46 @@ def explain(raw: bytes) -> tuple[Explanation, ...]:
     """
     if len(raw) > MAX_FILE:
         raise UnknownFormatError(f"{len(raw)} bytes, at most {MAX_FILE} are read")
-    return tuple(_all(raw))
+    return tuple(_all(unwrap(raw)))
 
 
 def _all(raw: bytes) -> Iterator[Explanation]:
     text = raw.strip()
-    if raw[:4] in _REPORT_HEADS and len(raw) == REPORT_SIZE:
+    if not text:
+        raise UnknownFormatError(f"there is nothing in these {len(raw)} bytes" if raw else "the file is empty")
+    if len(raw) == REPORT_SIZE and raw[1:4] == bytes(3):
+        if raw[0] not in VERSIONS:
+            known = f"{VERSIONS.start} to {VERSIONS.stop - 1}"
+            raise UnknownFormatError(f"an SEV-SNP report of version {raw[0]}: versions {known} are known here")
         yield _report(parse_report(raw))
     elif raw[:4] == b"HCLA":
         yield from _hcl(raw)
-    elif raw[:2] in _TDX_HEADS and raw[4:8] == b"\x81\0\0\0":
+    elif raw[4:8] == _TDX or raw[12:28] == INTEL_QE_VENDOR:
+        version = int.from_bytes(raw[:2], "little")
+        if raw[4:8] != _TDX or version not in QUOTE_VERSIONS:
+            what = "TDX" if raw[4:8] == _TDX else "SGX"
+            raise UnknownFormatError(
+                f"a quote of {what}, version {version}: quotes of TDX, versions {QUOTE_VERSIONS[0]} and "
+                f"{QUOTE_VERSIONS[1]}, are known here"
+            )
         yield from _quote(parse_quote(raw))
-    elif text.startswith(_PEM):
-        for certificate in parse_pem_certificates(text):
-            yield _certificate(certificate)
-    elif raw[:1] == b"\x30":
-        yield _certificate(raw) if _is_certificate(raw) else _crl(raw)
     elif text.startswith(b"{"):
         yield from _json(raw)
+    elif is_pem(raw):
+        yield from (_der(data) for _, data in pem_blocks(raw))
+    elif raw[:1] == b"\x30":
+        yield _der(raw)
     else:
         yield from _table(raw)
 
 
-def _is_certificate(raw: bytes) -> bool:
-    """Certificates have a version in brackets first, lists a bare number."""
-    body = Reader(raw).enter(der.SEQUENCE).enter(der.SEQUENCE)
-    return body.peek() == 0xA0
+def _der(raw: bytes) -> Explanation:
+    try:
+        # Certificates have a version in brackets first, lists a bare number.
+        is_certificate = Reader(raw).enter(der.SEQUENCE).enter(der.SEQUENCE).peek() == 0xA0
+        return _certificate(raw) if is_certificate else _crl(raw)
+    except CertificateError as error:
+        raise UnknownFormatError(f"it begins like a certificate or a revocation list of AMD's: {error}") from None
 
 
 def _report(report: Report) -> Explanation:
@@ -256,8 +269,11 @@ def _table(raw: bytes) -> Iterator[Explanation]:
     except AttestationError:
         parts = {}
     if not parts:
+        is_like_a_report = raw[1:4] == bytes(3) and raw[0] in VERSIONS
         raise UnknownFormatError(
-            f"these {len(raw)} bytes are no report, quote, certificate, revocation list, certificate table, "
+            f"it begins like an SEV-SNP report of version {raw[0]}, which has {REPORT_SIZE} bytes; these are {len(raw)}"
+            if is_like_a_report
+            else f"these {len(raw)} bytes are no report, quote, certificate, revocation list, certificate table, "
             "collateral, THIM answer or HCL blob"
         )
     readers: dict[str, Callable[[bytes], Explanation]] = {"crl": _crl}

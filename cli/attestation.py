@@ -70,7 +70,7 @@ def attestation() -> None:
     """Look into evidence, and judge it offline.
 
     Reads SEV-SNP reports, TDX quotes, certificates, revocation lists, certificate tables, collateral, Azure's blobs,
-    and entries of an exported ledger (verify/ledger/entry/7).
+    and entries of an exported ledger (verify/ledger/entry/7), in bytes, hex, base64 or PEM.
     """
 
 

@@ -18,9 +18,10 @@ _ROLES: Final[Mapping[UUID, str]] = {
 }
 _VLEK: Final = UUID("a8074bc2-a25a-483e-aae6-39c045a0b8a1")
 _ENTRY_SIZE: Final = 24
-_MAX_ENTRIES: Final = 32
+_MAX_ENTRIES: Final = 256
 MAX_TABLE_SIZE: Final = 131_072
 _PEM_BEGIN: Final = b"-----BEGIN "
+_AROUND_PEM: Final = b" \t\r\n\0"  # A host that copies a C string copies its end.
 
 
 def parse_certificate_table(table: bytes, *, prefer_vlek: bool = False) -> dict[str, bytes]:
@@ -34,7 +35,7 @@ def parse_certificate_table(table: bytes, *, prefer_vlek: bool = False) -> dict[
         Role to DER. Entries with other GUIDs are passed over: hosts add their own.
 
     Raises:
-        CertificateTableError: an entry points outside the table, stands there twice, or holds neither DER nor PEM.
+        CertificateTableError: an entry points outside the table, or one of ours stands there twice or holds broken PEM.
     """
     if len(table) > MAX_TABLE_SIZE:
         raise CertificateTableError(f"the table has {len(table)} bytes, wanted at most {MAX_TABLE_SIZE}")
@@ -51,11 +52,13 @@ def parse_certificate_table(table: bytes, *, prefer_vlek: bool = False) -> dict[
         length = int.from_bytes(entry[20:24], "little")
         if offset + length > len(table):
             raise CertificateTableError(f"entry {guid} ends at byte {offset + length} of {len(table)}")
+        role = _ROLES.get(guid)
+        if role is None or length == 0:
+            continue
         if guid in seen:
             raise CertificateTableError(f"entry {guid} stands there twice")
         seen.add(guid)
-        role = _ROLES.get(guid)
-        if role is None or length == 0 or (role in found and (guid == _VLEK) != prefer_vlek):
+        if role in found and (guid == _VLEK) != prefer_vlek:
             continue
         found[role] = _der(table[offset : offset + length], role)
     raise CertificateTableError(f"the table has more than {_MAX_ENTRIES} entries")
@@ -64,7 +67,7 @@ def parse_certificate_table(table: bytes, *, prefer_vlek: bool = False) -> dict[
 def _der(payload: bytes, role: str) -> bytes:
     if not payload.lstrip().startswith(_PEM_BEGIN):
         return payload
-    lines = payload.strip().splitlines()
+    lines = payload.strip(_AROUND_PEM).splitlines()
     label = lines[0].removeprefix(_PEM_BEGIN).removesuffix(b"-----")
     ends = [index for index, line in enumerate(lines) if line.strip() == b"-----END " + label + b"-----"]
     if ends != [len(lines) - 1]:

@@ -446,13 +446,26 @@ def test_a_pem_payload_is_read_and_an_empty_one_left_out() -> None:
         table((GUID_VCEK, b"v"), end=False)[:24],
         table((GUID_VCEK, b"v"))[:-1],
         table((GUID_VCEK, b"v"), (GUID_VCEK, b"v")),
-        table(*((bytes((index,)) * 16, b"") for index in range(1, 33))),
+        table((GUID_VCEK, b"v"), (GUID_VLEK, b"v"), (GUID_VCEK, b"v")),
+        table(*((bytes((index % 255 + 1,)) * 16, b"") for index in range(256))),
         table((GUID_ASK, b"-----BEGIN CERTIFICATE-----\nYXNr\n")),
         table((GUID_ASK, b"-----BEGIN CERTIFICATE-----\n!!!!\n-----END CERTIFICATE-----")),
         table((GUID_ASK, b"-----BEGIN A-----\nYXNr\n-----END A-----\n-----BEGIN A-----\nYXNr\n-----END A-----")),
         bytes(131_073),
     ],
-    ids=["empty", "short", "no end", "outside", "twice", "too many", "cut PEM", "odd PEM", "two PEM", "too large"],
+    ids=[
+        "empty",
+        "short",
+        "no end",
+        "outside",
+        "twice",
+        "twice apart",
+        "too many",
+        "cut PEM",
+        "odd PEM",
+        "two PEM",
+        "too large",
+    ],
 )
 def test_a_broken_table_is_refused(raw: bytes) -> None:
     with pytest.raises(CertificateTableError):
