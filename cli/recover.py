@@ -239,7 +239,7 @@ def open_seed(shares: Shares, key: rsa.RSAPrivateKey, unverified: Unverified) ->
     if shares.origin != unverified.origin:
         raise RefusedError(
             "the Coordinator found another ledger than your seed shares are of: give the shares of that one with "
-            "--seed (`contrast set` keeps those of older ledgers as seed-shares.*.json), or the Coordinator its storage",
+            "--seed (`contrast set` keeps older ones as seed-shares.*.json), or the Coordinator its storage",
             details=(f"shares {shares.origin}", f"found  {unverified.origin}"),
         )
     owner = hashlib.sha256(pkcs1(key.public_key())).digest()
