@@ -1,4 +1,4 @@
-"""The guest agent's interpreter reads every policy of ours, in each version of Rego that it knows."""
+"""Other interpreters, the guest agent's own above all, read every policy of ours, in each version of Rego they know."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from tests.support.regorus import WHY_NOT, dialects, regorus_answers
 
 
 @pytest.mark.skipif(not dialects(), reason=WHY_NOT)
-def test_the_agents_interpreter_agrees_with_ours() -> None:
+def test_other_interpreters_agree_with_ours() -> None:
     """A policy that only our interpreter reads would stop every pod; every other test of policies asks it too."""
     pod = case(RICH)
     assert regorus_answers(pod.policy.text, {}, "SetPolicyRequest", {"policy": ""}) == [(False, [])] * len(dialects())

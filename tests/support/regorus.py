@@ -1,4 +1,4 @@
-"""The guest agent's own interpreter, where a program ``regorus`` is on PATH; asked as the agent asks it."""
+"""The guest agent's own interpreter, `regorus`, and `opa`, where they are on PATH; asked as the agent asks."""
 
 import json
 import shutil
@@ -8,20 +8,24 @@ from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 
-WHY_NOT = "no program regorus on PATH (cargo install regorus --example regorus): answers are not compared with it"
+WHY_NOT = "no program regorus (cargo install regorus --example regorus) nor opa on PATH: answers are not compared"
 
 
 @lru_cache
 def dialects() -> tuple[tuple[str, ...], ...]:
-    """The options for each version of Rego that agents use: 0.2 reads v0, 0.9 reads v1, and v0; none without it.
+    """The commands for each version of Rego that agents use: 0.2 reads v0, 0.9 reads v1, and v0; none without it.
 
     0.2 has an option for v1 too, which no agent uses and which refuses the imports that v0 needs.
     """
-    program = shutil.which("regorus")
-    if program is None:
-        return ()
-    usage = subprocess.run([program, "eval", "--help"], capture_output=True, text=True, check=True).stdout
-    return ((), ("--v0",)) if "--v0" in usage else ((),)
+    found: list[tuple[str, ...]] = []
+    if (program := shutil.which("regorus")) is not None:
+        # Failing builtins are undefined, as in the agent.
+        ask = (program, "eval", "--non-strict")
+        usage = subprocess.run([program, "eval", "--help"], capture_output=True, text=True, check=True).stdout
+        found += [ask, (*ask, "--v0")] if "--v0" in usage else [ask]
+    if (program := shutil.which("opa")) is not None:
+        found += [(program, "eval"), (program, "eval", "--v0-compatible")]
+    return tuple(found)
 
 
 def regorus_answers(
@@ -35,11 +39,9 @@ def regorus_answers(
         data, asked = json.dumps({"pstate": dict(state)}), json.dumps(request)
         for name, content in (("policy.rego", text), ("data.json", data), ("input.json", asked)):
             Path(folder, name).write_text(content)
-        for options in dialects():
-            # Failing builtins are undefined, as in the agent.
-            command = ["regorus", "eval", "--non-strict", *options, "-d", "policy.rego", "-d", "data.json"]
+        for command in dialects():
             done = subprocess.run(
-                [*command, "-i", "input.json", f"data.agent_policy.{endpoint}"],
+                [*command, "-d", "policy.rego", "-d", "data.json", "-i", "input.json", f"data.agent_policy.{endpoint}"],
                 capture_output=True, text=True, check=False, cwd=folder,
             )  # fmt: skip
             found.append(_answer(done))
