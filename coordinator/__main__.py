@@ -1,6 +1,7 @@
 """The program ``contrast-coordinator``: reads flags, clock and environment, serves until a signal."""
 
 import asyncio
+import dataclasses
 import fcntl
 import gc
 import os
@@ -22,6 +23,7 @@ from attestation.issuer import find_issuer
 from coordinator import logs
 from coordinator.clock import MAX_AHEAD_MS, ClockBehindError
 from coordinator.epoch import open_epoch, tls_context
+from coordinator.listening import room_for_connections
 from coordinator.metrics import Metrics
 from coordinator.opening import open_ledger
 from coordinator.refusals import RuleBrokenError, UnprovenError
@@ -35,6 +37,7 @@ from ledger.errors import LedgerError
 from ledger.isolated import IsolatedStore
 from ledger.lmdb_store import LmdbStore
 from wire.memory import keep_memory_private
+from wire.routes import Port
 from wire.witnesses import WitnessClient
 
 EXIT_REFUSED, EXIT_USAGE, EXIT_IO = 1, 2, 4
@@ -60,6 +63,7 @@ def run(settings: Settings) -> int:
     except SettingsError as error:
         sys.stderr.write(f"contrast-coordinator: {error}\n")
         return EXIT_USAGE
+    settings = _fitted(settings)
     os.umask(0o077)  # What this process writes is the ledger, and it is nobody else's to change.
     try:
         fetcher, endorser = _collateral(Sources.of(os.environ))
@@ -147,6 +151,16 @@ def _collateral(sources: Sources) -> tuple[Fetcher, Endorser]:
     fetcher = Fetcher(chance=secrets.SystemRandom().random, proxy=sources.proxy)
     supply = Supply(fetcher, Shelf(sources.directory), clock_ms=_clock_ms, monotonic_s=time.monotonic)
     return fetcher, Endorser(supply, sources)
+
+
+def _fitted(settings: Settings) -> Settings:
+    """*settings* with no more connections than this process may have descriptors for."""
+    wanted = settings.limits.connections
+    most = room_for_connections(wanted, len(Port))
+    if most < wanted:
+        log.warning("few_descriptors", connections=most, wanted=wanted, action="raise the limit of open files")
+    limits = dataclasses.replace(settings.limits, connections=most)
+    return dataclasses.replace(settings, limits=limits)
 
 
 def _claim(ledger: Path) -> int:

@@ -1,12 +1,19 @@
 """Who may ask for how much: challenges, concurrency, rates, counted refusals. No I/O, no clock of its own."""
 
+import asyncio
 import hmac
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from coordinator.budgets import wait_s
-from coordinator.errors import BusyError, ChallengeExpiredError, ChallengeUnknownError, RateLimitedError
+from coordinator.errors import (
+    BusyError,
+    ChallengeExpiredError,
+    ChallengeUnknownError,
+    RateLimitedError,
+    ShuttingDownError,
+)
 
 CHALLENGE_LIFE_MS = 120_000
 """Milliseconds of the Coordinator's monotonic clock for which a challenge holds."""
@@ -66,7 +73,8 @@ class Gate:
         per_peer: How many of one peer.
         per_route: How many of one route.
         heavy: Routes that have fewer places, because each of their requests may take much memory. One peer gets a
-            quarter of a route's places at most: a few slow bodies would keep everybody else out of the smallest.
+            quarter of a route's places at most, and half of those that are left: however much a few peers have in
+            work, a newcomer finds a place.
     """
 
     def __init__(self, *, per_peer: int, per_route: int, heavy: Mapping[str, int] | None = None) -> None:
@@ -76,6 +84,14 @@ class Gate:
         self._peers: dict[str, int] = {}
         self._routes: dict[str, int] = {}
         self._shares: dict[str, int] = {}
+        self._closed = False
+        self.idle = asyncio.Event()
+        """Set while nothing is in work."""
+        self.idle.set()
+
+    def close(self) -> None:
+        """Let nobody in any more; those inside finish."""
+        self._closed = True
 
     @contextmanager
     def hold(self, route: str, peer: str) -> Iterator[None]:
@@ -83,7 +99,10 @@ class Gate:
 
         Raises:
             BusyError: One of them has no place left.
+            ShuttingDownError: The Coordinator stops.
         """
+        if self._closed:
+            raise ShuttingDownError
         at_peer, at_route = self._peers.get(peer, 0), self._routes.get(route, 0)
         both = f"{peer} {route}"
         share = self._shares.get(both, 0)
@@ -94,19 +113,21 @@ class Gate:
         most = min(self._per_route, self._heavy.get(route, self._per_route))
         if at_route >= most:
             raise BusyError("This route has too many requests in work.", wanted=f"at most {most}")
-        if share >= max(1, most // _SHARE):
+        allowed = max(1, min(most // _SHARE, (most - at_route) // 2))
+        if share >= allowed:
             raise BusyError(
-                "This peer has its share of this route's places.",
-                seen=str(share + 1),
-                wanted=f"at most {max(1, most // _SHARE)}",
+                "This peer has its share of this route's places.", seen=str(share + 1), wanted=f"at most {allowed}"
             )
         self._peers[peer], self._routes[route], self._shares[both] = at_peer + 1, at_route + 1, share + 1
+        self.idle.clear()
         try:
             yield
         finally:
             _release(self._peers, peer)
             _release(self._routes, route)
             _release(self._shares, both)
+            if not self._routes:
+                self.idle.set()
 
     @property
     def in_work(self) -> int:

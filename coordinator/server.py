@@ -1,6 +1,7 @@
 """The three ports: which handler answers which route of wire.routes, listening, and stopping gracefully."""
 
 import asyncio
+import contextlib
 import secrets
 import ssl
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ from coordinator import __version__
 from coordinator.admission import Gate
 from coordinator.budgets import Budget
 from coordinator.errors import CoordinatorError, NoCheckpointError, NotFoundError
+from coordinator.listening import Listener
 from coordinator.metrics import CONTENT_TYPE, Metrics
 from coordinator.peers import peer_of
 from coordinator.service import Service
@@ -38,8 +40,7 @@ from wire.statement import API_VERSION
 
 _HEADER_BYTES = 8190
 _KEEPALIVE_S = 75.0  # Also how long a connection may take to send its first request's head.
-_HANDSHAKE_S = 10.0
-_BACKLOG = 1024
+_PROBES = 512  # Connections to the port for probes and metrics, which two or three programs ask.
 _BODY_MEMORY = 128 * 1024 * 1024  # Bytes of request bodies per route, if all in work are as large as they may be.
 _ANSWER_MEMORY = 384 * 1024 * 1024  # As much for large answers, of which one client has sixteen at a time.
 log = structlog.get_logger("coordinator.server")
@@ -212,8 +213,9 @@ class Server:
     tls: ssl.SSLContext = field(repr=False)
     ports: dict[Port, int] = field(default_factory=dict)
     _runners: list[web.AppRunner] = field(default_factory=list)
-    _listeners: list[asyncio.Server] = field(default_factory=list)
+    _listeners: list[Listener] = field(default_factory=list)
     _handlers: Handlers | None = None
+    _gate: Gate | None = None
 
     async def start(self) -> None:
         """Listen on all three ports; :attr:`ports` says which they are.
@@ -223,7 +225,8 @@ class Server:
         """
         handlers = self._handlers = Handlers(self.service, self.metrics, self.settings)
         limits = self.settings.limits
-        gate = Gate(per_peer=limits.requests_per_peer, per_route=limits.requests_per_route, heavy=_heavy())
+        gate = self._gate = Gate(per_peer=limits.requests_per_peer, per_route=limits.requests_per_route, heavy=_heavy())
+        probes = Gate(per_peer=limits.requests_per_peer, per_route=limits.requests_per_route)  # Asked to the end.
         self.metrics.in_work.set_function(lambda: float(gate.in_work))
         for port, number in (
             (Port.PROBE, self.settings.probe_port),
@@ -233,7 +236,7 @@ class Server:
             app = make_app(
                 handlers,
                 port,
-                gate,
+                probes if port is Port.PROBE else gate,
                 self.metrics,
                 answer_timeout_s=limits.answer_timeout_s,
                 access_log=self.settings.access_log,
@@ -250,9 +253,7 @@ class Server:
             )
             self._runners.append(runner)
             await runner.setup()
-            listener = await self._listen(runner, number, None if port is Port.PROBE else self.tls)
-            self._listeners.append(listener)
-            self.ports[port] = int(listener.sockets[0].getsockname()[1])
+            self.ports[port] = self._listen(runner, port, number).port
         handlers.listening = True
         log.info(
             "listening",
@@ -265,65 +266,32 @@ class Server:
         )
 
     async def stop(self) -> None:
-        """Take no new requests, let those in work finish, close."""
+        """Take no new requests, let those in work finish, close. A request that comes meanwhile is told so."""
         if self._handlers is not None:
             self._handlers.listening = False
         for listener in self._listeners:
-            listener.close()
+            await listener.stop()
+        if self._gate is not None:
+            self._gate.close()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self.settings.stop_timeout_s):
+                    await self._gate.idle.wait()
         await asyncio.gather(*(runner.cleanup() for runner in reversed(self._runners)))
         self._listeners.clear()
         self._runners.clear()
 
-    async def _listen(self, runner: web.AppRunner, number: int, tls: ssl.SSLContext | None) -> asyncio.Server:
-        """Accept connections on *number*, as many at a time as the limits allow; more are closed at once."""
-        server = runner.server
-        if server is None:
+    def _listen(self, runner: web.AppRunner, port: Port, number: int) -> Listener:
+        """Accept connections on *number*, as many at a time as the limits allow."""
+        if runner.server is None:
             raise RuntimeError("the runner is not set up")
-        most = self.settings.limits.connections
-        _bound_peers(server, self.settings.limits.connections_per_peer)
-
-        def connection() -> asyncio.BaseProtocol:
-            return server() if len(server.connections) < most else _Turned()
-
-        loop = asyncio.get_running_loop()
-        if tls is None:
-            return await loop.create_server(connection, self.settings.bind, number, backlog=_BACKLOG)
-        return await loop.create_server(
-            connection, self.settings.bind, number, backlog=_BACKLOG, ssl=tls, ssl_handshake_timeout=_HANDSHAKE_S
+        limits = self.settings.limits
+        tls, most = (None, _PROBES) if port is Port.PROBE else (self.tls, limits.connections)
+        listener = Listener(
+            runner.server, self.settings.bind, number, tls, most=most, per_peer=limits.connections_per_peer
         )
-
-
-def _bound_peers(server: web.Server, most: int) -> None:
-    """Close at once what one peer opens beyond *most* connections. Who it is shows only when a connection stands."""
-    peers: dict[str, int] = {}
-    held: dict[object, str] = {}
-    made, lost = server.connection_made, server.connection_lost
-
-    def connection_made(handler: web.RequestHandler, transport: asyncio.Transport) -> None:
-        peer = str((transport.get_extra_info("peername") or ("",))[0])
-        peers[peer] = peers.get(peer, 0) + 1
-        held[handler] = peer
-        made(handler, transport)
-        if peers[peer] > most:
-            transport.abort()
-
-    def connection_lost(handler: web.RequestHandler, exc: BaseException | None = None) -> None:
-        peer = held.pop(handler, None)
-        if peer is not None:
-            peers[peer] -= 1
-            if not peers[peer]:
-                del peers[peer]
-        lost(handler, exc)
-
-    server.connection_made, server.connection_lost = connection_made, connection_lost  # type: ignore[method-assign]
-
-
-class _Turned(asyncio.Protocol):
-    """A connection for which there is no room."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        if isinstance(transport, asyncio.Transport):
-            transport.abort()
+        self._listeners.append(listener)
+        listener.start()
+        return listener
 
 
 def make_app(

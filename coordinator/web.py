@@ -18,6 +18,7 @@ from coordinator.errors import (
     MalformedRequestError,
     MethodNotAllowedError,
     NotFoundError,
+    ShuttingDownError,
     TooLargeError,
     UnsupportedMediaTypeError,
 )
@@ -246,6 +247,8 @@ def guard(gate: Gate, metrics: Metrics, *, answer_timeout_s: float, access_log: 
             response = web.Response(
                 body=problem.bytes(), status=problem.status, content_type=CONTENT_TYPE, headers=headers
             )
+            if isinstance(error, ShuttingDownError):
+                response.force_close()  # The next request goes to another Coordinator, or to the next start.
         count(route, response.status, time.perf_counter() - began)
         return response
 

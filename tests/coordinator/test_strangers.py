@@ -22,6 +22,8 @@ from tests.coordinator.test_evidence import until
 from tests.coordinator.test_story import certificate, set_manifest
 from tests.support.coordinator import Running, coordinator
 from tests.support.deployment import Pod
+from wire.json import encode
+from wire.messages import AttestRequest
 from wire.problem import RemoteRefusedError, make_problem, parse_problem
 from wire.routes import Port
 
@@ -169,3 +171,33 @@ def test_half_a_surrogate_pair_can_still_be_refused() -> None:
     assert len((refused.seen + refused.wanted).encode()) <= 512
     problem = make_problem("evidence_refused", HTTPStatus.FORBIDDEN, "\ud800", seen="\ud800" * 2000)
     assert parse_problem(problem.bytes()).detail == "?"
+
+
+async def test_a_request_during_the_stop_is_told_so_and_one_in_work_ends() -> None:
+    """It found a dead connection, or hung until somebody killed the process."""
+    async with coordinator() as running:
+        await set_manifest(running)
+        body = encode(AttestRequest(nonce=bytes(32)))
+        lines = (
+            "POST /v1/attest HTTP/1.1",
+            "Host: c",
+            "Content-Type: application/json",
+            f"Content-Length: {len(body)}",
+        )
+        ask = "\r\n".join((*lines, "", ""))
+        slow_reader, slow = await connect(running, Port.USER)
+        slow.write(ask.encode() + body[:10])
+        late_reader, late = await connect(running, Port.MESH)
+        await until(lambda: in_work(running) == 1)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(running.server.stop())
+            await asyncio.sleep(0)
+            late.write(b"POST /v1/challenges HTTP/1.1\r\nHost: c\r\nContent-Length: 0\r\n\r\n")
+            answer = await asyncio.wait_for(late_reader.read(), 30)
+            assert answer.startswith(b"HTTP/1.1 503")
+            assert b"shutting_down" in answer
+            assert b"Retry-After: 1" in answer
+            slow.write(body[10:])
+            assert b"200" in await asyncio.wait_for(slow_reader.readline(), 30)
+        slow.close()
+        late.close()
