@@ -24,6 +24,7 @@ from wire.retry import Retry, asked_s, passes
 from wire.statement import Statement
 
 PAUSE_S: Final = 1.0
+QUIET_S: Final = 1.5
 _HOST_DATA_CHECK: Final = 24
 
 T = TypeVar("T")
@@ -103,7 +104,8 @@ async def patiently(action: Callable[[], Awaitable[T]], *, timeout_s: float, out
     Raises:
         NoAnswerError: nobody answered in time.
     """
-    deadline = time.monotonic() + timeout_s
+    began = time.monotonic()
+    deadline = began + timeout_s
     told = False
     with output.working(what):
         while True:
@@ -117,7 +119,8 @@ async def patiently(action: Callable[[], Awaitable[T]], *, timeout_s: float, out
                     raise NoAnswerError(str(error), details=(tried,)) from error
                 if late or not passes(error):
                     raise
-                if not told:
+                # One that was started just before this command is there in a moment.
+                if not told and time.monotonic() - began > QUIET_S:
                     left_s = deadline - time.monotonic()
                     output.note(clean(str(error).splitlines()[0]))
                     output.note(f"{what}: trying again for up to {left_s:.0f} s (--timeout changes that)")

@@ -168,7 +168,7 @@ class Pod:
             words = last_words(self.log_of(name))
             if words and words != said:
                 said = words
-                self._say(Phase.INITIALIZING, f"{name} waits: {words}")
+                self._say(Phase.INITIALIZING, f"{name}: {words}")
 
     async def _until_end(self, name: str, process: asyncio.subprocess.Process) -> None:
         code = child.exit_code(await process.wait())
@@ -288,7 +288,13 @@ def last_words(log: Path) -> str:
             entry = json.loads(line)
             if isinstance(entry, dict) and (said := _said(entry)):
                 return _one_line(said)
-    return _one_line(lines[-1]) if lines else ""
+    if not lines:
+        return ""
+    with contextlib.suppress(ValueError, RecursionError):
+        newest = json.loads(lines[-1])
+        if isinstance(newest, dict) and isinstance(newest.get("event"), str):
+            return _one_line(newest["event"])  # A log for machines; its other fields explain nothing to a person.
+    return _one_line(lines[-1])
 
 
 def _one_line(text: str) -> str:

@@ -133,6 +133,7 @@ async def test_who_waits_is_told_once_for_what_and_how_long(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A minute of silence in a pipe looks like a program that hangs."""
+    monkeypatch.setattr("cli.attesting.QUIET_S", 0)
     monkeypatch.setattr("cli.attesting.PAUSE_S", 0.001)
     action = Flaky(UnreachableError("h:1313 does not answer"), UnreachableError("again"))
     assert await patiently(action, timeout_s=60, output=Output(json_mode=True), what="attesting h:1313") == "done"

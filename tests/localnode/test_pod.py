@@ -300,12 +300,22 @@ async def test_an_image_that_was_changed_is_not_run(stage: Stage) -> None:
         ("", ""),
         ("plain\n\n", "plain"),
         ('{"code": "a", "detail": "b\\n  c"}', "a: b c"),
-        ('{"event": "x"}\n', '{"event": "x"}'),
+        ('{"event": "x", "directory": "/y"}\n', "x"),
+        ('{"directory": "/y"}\n', '{"directory": "/y"}'),
         ('{"code": "a", "detail": "b"}\n{"event": "x"}\n', "a: b"),
         ("[" * 10_000, "[" * 1000),
         ("x" * 50_000, "x" * 1000),
     ],
-    ids=["nothing", "plain", "lines", "json without reason", "json with reason", "deep", "long"],
+    ids=[
+        "nothing",
+        "plain",
+        "lines",
+        "json without reason",
+        "json of another kind",
+        "json with reason",
+        "deep",
+        "long",
+    ],
 )
 def test_the_last_words_are_short_and_safe(tmp_path: Path, text: str, words: str) -> None:
     (tmp_path / "log").write_text(text)
