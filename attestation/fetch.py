@@ -16,6 +16,7 @@ import aiohttp
 from attestation.errors import FetchError
 
 _PASSING: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
+LINK_LOCAL: Final = "http://169.254."
 _FIRST_PAUSE_S: Final = 0.5
 _LONGEST_PAUSE_S: Final = 30.0
 
@@ -38,7 +39,7 @@ class Fetcher:
 
     Args:
         chance: a number in [0, 1), so that many clients do not come back at the same moment.
-        proxy: URL of an HTTP proxy for everything that is fetched.
+        proxy: URL of an HTTP proxy for everything that is fetched, except from a link-local address.
         attempts: tries for one document; what waiting does not mend is tried once.
         timeout_s: for one exchange.
         sleep: waits.
@@ -96,11 +97,17 @@ class Fetcher:
                 await self._sleep(min(_LONGEST_PAUSE_S, max(pause_s, error.retry_after_s)))
         raise AssertionError("a try either returns or raises")
 
+    def _proxy_for(self, url: str) -> str | None:
+        # A link-local service is the machine's own: through a proxy it would answer for another one, or not at all.
+        return None if url.startswith(LINK_LOCAL) else self._proxy
+
     async def _once(self, url: str, limit: int, headers: Mapping[str, str]) -> Answer:
         if self._session is None:
             raise RuntimeError("the fetcher is used outside its context")
         try:
-            async with self._session.get(url, headers=headers, proxy=self._proxy, allow_redirects=False) as response:
+            async with self._session.get(
+                url, headers=headers, proxy=self._proxy_for(url), allow_redirects=False
+            ) as response:
                 if response.status != 200:
                     raise FetchError(
                         f"{url} answered {response.status}",

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from attestation.azure.issuer import AzureIssuer
+from attestation.collateral.azure import VTPM_VARIABLE
 from attestation.collateral.endorse import Endorser
 from attestation.errors import NoSecureProcessorError, SimulatedBesideRealError
 from attestation.evidence import Evidence, Kind
@@ -13,8 +14,7 @@ from attestation.simulated.socket import request_evidence
 from attestation.tsm import TsmIssuer
 
 VARIABLE: Final = "CONTRAST_SIMULATED_PROCESSOR"
-AZURE_VARIABLE: Final = "CONTRAST_AZURE_VTPM_POLICY"
-"""SHA-256 of this guest's policy, in hex, where an Azure virtual TPM is to prove it; PCR 8 says whether it is true."""
+AZURE_VARIABLE: Final = VTPM_VARIABLE
 TSM_ROOT: Final = Path("/sys/kernel/config/tsm/report")
 _DEVICES: Final = ("sev-guest", "tdx_guest")
 

@@ -5,13 +5,18 @@ import os
 import secrets
 import signal
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 
 import structlog
 
+from attestation.collateral.endorse import PodEndorser, Sources
+from attestation.collateral.shelf import Shelf
+from attestation.collateral.supply import Supply
 from attestation.errors import AttestationError
+from attestation.fetch import Fetcher
 from attestation.issuer import find_issuer
 from initializer.errors import InitializerError, LocalFaultError
 from initializer.run import Initializer, World
@@ -19,6 +24,9 @@ from initializer.settings import Settings, parse_settings
 from wire.client import CoordinatorClient
 from wire.memory import keep_memory_private
 
+# A pod that starts does not wait long for its machine's own service: the Coordinator can ask others.
+ENDORSEMENT_ATTEMPTS = 2
+ENDORSEMENT_TIMEOUT_S = 3.0
 STOPPED = 128 + signal.SIGTERM
 
 log = structlog.get_logger("initializer")
@@ -35,15 +43,23 @@ def run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     _log_json()
     try:
         settings = parse_settings(arguments, environ)
-        return asyncio.run(_run(settings, environ))
+        return asyncio.run(start(settings, environ))
     except InitializerError as error:
         log.error("failed", code=error.code, reason=str(error), exit_status=error.exit_status)  # noqa: TRY400 -- No trace.
         return error.exit_status
 
 
-async def _run(settings: Settings, environ: Mapping[str, str]) -> int:
+async def start(settings: Settings, environ: Mapping[str, str]) -> int:
+    """Find this guest's processor and run to the end; returns the exit status."""
+    sources = Sources.of_pod(environ)
+    fetcher = Fetcher(
+        chance=secrets.SystemRandom().random,
+        proxy=None if sources is None else sources.proxy,
+        attempts=ENDORSEMENT_ATTEMPTS,
+        timeout_s=ENDORSEMENT_TIMEOUT_S,
+    )
     try:
-        source = find_issuer(environ)
+        source = find_issuer(environ, endorser=None if sources is None else _endorser(sources, fetcher))
     except AttestationError as error:
         raise LocalFaultError(str(error)) from error
     world = World(
@@ -55,7 +71,15 @@ async def _run(settings: Settings, environ: Mapping[str, str]) -> int:
     )
     log.info("started", coordinator=settings.coordinator, directory=str(settings.directory), evidence=source.kind.value)
     initializer = Initializer(world, settings.directory, settings.attempts)
-    return await until_stopped(initializer, renew=settings.renew)
+    async with fetcher:
+        return await until_stopped(initializer, renew=settings.renew)
+
+
+def _endorser(sources: Sources, fetcher: Fetcher) -> PodEndorser:
+    """What asks for this guest's own certificates; it asks nobody before there is a report."""
+    shelf = Shelf(sources.directory)
+    clock_ms = lambda: time.time_ns() // 1_000_000  # noqa: E731 -- As below: the clock is read here.
+    return PodEndorser(Supply(fetcher, shelf, clock_ms=clock_ms, monotonic_s=time.monotonic), sources)
 
 
 async def until_stopped(initializer: Initializer, *, renew: bool) -> int:

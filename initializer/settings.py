@@ -17,6 +17,14 @@ environment:
   CONTRAST_TLS_DIR        directory for the files (default {DEFAULT_DIRECTORY}); the only place that is written
   CONTRAST_SIMULATED_PROCESSOR
                           socket of a simulated secure processor, for development; refused where a real one exists
+  CONTRAST_AZURE_VTPM_POLICY
+                          SHA-256 of this pod's policy in hex, in an Azure guest whose virtual TPM is to prove it
+  CONTRAST_AZURE_THIM     on, off or a URL: Azure's service for this machine's certificates (default: on with the
+                          virtual TPM); what it does not give, the Coordinator asks AMD for
+  CONTRAST_AMD_KDS, CONTRAST_INTEL_PCCS
+                          URLs that this pod is to ask itself; by default it leaves them to the Coordinator
+  CONTRAST_COLLATERAL_PROXY, CONTRAST_COLLATERAL_CACHE
+                          HTTP proxy, and directory for answers (default: memory only)
 
 files, all of one answer or none:
   certChain.pem           the certificate and the intermediate

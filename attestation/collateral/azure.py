@@ -9,6 +9,8 @@ from attestation.errors import CertificateError, CollateralError
 
 SERVICE: Final = "http://169.254.169.254/metadata/THIM/amd/certification"
 HEADERS: Final = {"Metadata": "true"}
+VTPM_VARIABLE: Final = "CONTRAST_AZURE_VTPM_POLICY"
+"""SHA-256 of this guest's policy, in hex, where an Azure virtual TPM is to prove it; PCR 8 says whether it is true."""
 MAX_ANSWER: Final = 32_768
 _FIELDS: Final = frozenset({"vcekCert", "certificateChain", "tcbm", "cacheControl"})
 

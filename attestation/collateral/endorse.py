@@ -5,7 +5,7 @@ one that came with the evidence, because nothing in a list says whether it is fo
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Self
 
@@ -54,10 +54,11 @@ class Sources:
     def of(cls, environ: Mapping[str, str]) -> Self:
         """As the environment says: addresses, ``off``, or nothing for the vendors' own.
 
-        ``CONTRAST_AMD_KDS``, ``CONTRAST_INTEL_PCCS``, ``CONTRAST_AZURE_THIM`` (``on`` for the usual address),
-        ``CONTRAST_COLLATERAL_PROXY``, ``CONTRAST_COLLATERAL_CACHE`` (a directory).
+        ``CONTRAST_AMD_KDS``, ``CONTRAST_INTEL_PCCS``, ``CONTRAST_AZURE_THIM`` (``on`` for the usual address, which
+        is what a guest with Azure's virtual TPM has anyway), ``CONTRAST_COLLATERAL_PROXY``,
+        ``CONTRAST_COLLATERAL_CACHE`` (a directory).
         """
-        thim = environ.get("CONTRAST_AZURE_THIM", OFF)
+        thim = environ.get("CONTRAST_AZURE_THIM") or ("on" if environ.get(azure.VTPM_VARIABLE) else OFF)
         directory = environ.get("CONTRAST_COLLATERAL_CACHE", "")
         return cls(
             amd=_address(environ.get("CONTRAST_AMD_KDS"), amd.SERVICE),
@@ -66,6 +67,20 @@ class Sources:
             proxy=environ.get("CONTRAST_COLLATERAL_PROXY") or None,
             directory=Path(directory) if directory else None,
         )
+
+    @classmethod
+    def of_pod(cls, environ: Mapping[str, str]) -> Self | None:
+        """What a pod asks for itself: Azure's service where there is one, and what the environment names.
+
+        The vendors' own services are the Coordinator's to ask, once for all pods (docs/adr/0011). None: nobody.
+        """
+        sources = cls.of(environ)
+        named = replace(
+            sources,
+            amd=sources.amd if environ.get("CONTRAST_AMD_KDS") else None,
+            intel=sources.intel if environ.get("CONTRAST_INTEL_PCCS") else None,
+        )
+        return named if named.thim or named.amd or named.intel else None
 
 
 class Endorser:
@@ -131,8 +146,8 @@ class Endorser:
             said = azure.parse_thim(answer.body)
         except (FetchError, CollateralError):
             return {}  # AMD's own service is asked next, and says why if that fails, too.
-        if said.reported_tcb != report.reported_tcb:
-            return {}
+        if said.reported_tcb != report.reported_tcb or not _is_for(said.vek, report.chip_id):
+            return {}  # The machine was updated, or we were moved to another one, since it said this.
         return {"vek": said.vek, "intermediate": said.intermediate, "root": said.root}
 
     async def _vcek(self, report: Report, kind: EndorsementKind) -> tuple[bytes, Product]:
@@ -214,6 +229,17 @@ class Endorser:
         )
 
 
+class PodEndorser(Endorser):
+    """An endorser that gives back what it cannot complete: the Coordinator, which gets it, knows whom else to ask."""
+
+    async def complete(self, evidence: Evidence) -> Evidence:
+        """*evidence* with what there is for it, or as it came."""
+        try:
+            return await super().complete(evidence)
+        except EndorsementsMissingError:
+            return evidence
+
+
 def is_complete(evidence: Evidence) -> bool:
     """Whether certificates and collateral are there, so that nothing about one chip must be asked for.
 
@@ -252,6 +278,15 @@ def _product_of(vek: bytes, report: Report) -> Product:
     except CertificateError:
         name = ""
     return PRODUCTS.get(name) or _candidates(report)[0]
+
+
+def _is_for(vek: bytes, chip_id: bytes) -> bool:
+    """Whether a VCEK is for a chip; what cannot be read is for none, and a masked id fits every one."""
+    try:
+        hwid = parse_endorsement(vek).hwid
+    except CertificateError:
+        return False
+    return hwid is not None and (not any(chip_id) or hwid.ljust(64, b"\0") == chip_id)
 
 
 def _address(text: str | None, usual: str | None) -> str | None:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from attestation import fetch
 from attestation.collateral import amd, azure, intel
-from attestation.collateral.endorse import Endorser, Sources, is_complete
+from attestation.collateral.endorse import Endorser, PodEndorser, Sources, is_complete
 from attestation.collateral.shelf import Document, Shelf
 from attestation.collateral.supply import Patience
 from attestation.errors import CertificateError, CollateralError, EndorsementsMissingError, FetchError
@@ -339,6 +340,43 @@ async def test_azures_service_is_asked_first_and_believed_only_for_this_tcb(vect
         assert service.headers_seen[0]["Metadata"] == "true"
         with pytest.raises(EndorsementsMissingError):
             await endorser.complete(bare(find(vectors, "02")))
+
+
+async def test_azures_certificate_of_another_chip_is_no_answer(vectors: Path) -> None:
+    """A guest that was moved, or a Coordinator that completes another machine's report, must ask AMD instead."""
+    raw = (vectors / "snp/misc/azure-thim-amd-certification-milan.json").read_bytes()
+    said = azure.parse_thim(raw)
+    report = next(each for each in genuine_reports(vectors) if each.vek == said.vek)
+    moved = bytearray(report.report)
+    moved[0x1A0] ^= 1
+    async with serving() as service, supplying() as supply:
+        service.add("/thim", raw)
+        sources = Sources(amd=None, intel=None, thim=f"{service.url}/thim")
+        evidence = Evidence.make(Kind.SNP, {"report": bytes(moved)})
+        with pytest.raises(EndorsementsMissingError):
+            await Endorser(supply, sources).complete(evidence)
+        # A pod leaves to the Coordinator what it cannot get.
+        assert await PodEndorser(supply, sources).complete(evidence) == evidence
+        assert is_complete(await PodEndorser(supply, sources).complete(bare(report)))
+
+
+def test_a_pod_asks_its_own_machine_and_whom_it_was_told_to() -> None:
+    """If pods asked AMD of their own accord, 200 of them would at once, and each would need a way out."""
+    assert Sources.of_pod({}) is None
+    policy = {azure.VTPM_VARIABLE: "00" * 32}
+    assert Sources.of_pod(policy) == Sources(amd=None, intel=None, thim=azure.SERVICE)
+    assert Sources.of_pod({**policy, "CONTRAST_AZURE_THIM": "off"}) is None
+    assert Sources.of_pod({"CONTRAST_AMD_KDS": "http://kds"}) == Sources(amd="http://kds", intel=None)
+    assert Sources.of(policy).thim == azure.SERVICE
+
+
+async def test_the_machines_own_service_is_asked_past_the_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert azure.SERVICE.startswith(fetch.LINK_LOCAL)
+    async with serving() as proxy, serving() as service, supplying(proxy=proxy.url) as supply:
+        service.add("/metadata", b"of this machine")
+        monkeypatch.setattr(fetch, "LINK_LOCAL", service.url)  # No test speaks to what this machine may have there.
+        assert (await supply.current(f"{service.url}/metadata", limit=LIMIT)).body == b"of this machine"
+        assert not proxy.asked
 
 
 @pytest.mark.parametrize(

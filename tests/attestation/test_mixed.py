@@ -4,23 +4,31 @@ Nothing of the way is replaced: HTTP, TLS, ledger, commands and dcap-qvl are the
 digest is what it is in earnest. Made up are the two vendors; their roots stand where AMD's and Intel's are pinned.
 """
 
+import asyncio
+import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 
+from attestation.collateral import amd
 from attestation.collateral.endorse import Endorser
 from attestation.evidence import Evidence, Kind
 from attestation.reference import SnpReferenceValues
 from attestation.simulated.processor import Guest
 from attestation.snp import endorsed
 from attestation.snp.anchors import AMD_ROOTS, Anchor
+from attestation.snp.products import pack_tcb
 from coordinator.events import AttestationAccepted, decode_event
+from initializer import __main__ as initializer_program
 from initializer import run as initializer
+from initializer.settings import parse_settings
 from tests.support.cli_world import LiveCoordinator, World, live_coordinator
 from tests.support.deployment import (
     COORDINATOR_POLICY,
@@ -34,7 +42,7 @@ from tests.support.deployment import (
     vendor,
 )
 from tests.support.tdx_intel import TdxGuest, made_up_intel, trusting
-from tests.support.vendor_services import Service, endorsing, intel_only, load_pccs, serving
+from tests.support.vendor_services import Service, amd_only, endorsing, intel_only, load_pccs, serving
 from wire.bundle import parse_bundle
 from wire.client import CoordinatorClient
 from wire.extensions import read_claims
@@ -57,6 +65,20 @@ class SnpGuest:
 
     def evidence(self, report_data: bytes) -> Evidence:
         return Evidence.make(Kind.SNP, dict(self._guest.evidence(report_data).parts))
+
+
+@dataclass
+class BareIssuer:
+    """A guest whose host gives no certificates, as an Azure guest's; *endorser* asks for them."""
+
+    guest: Source
+    endorser: Endorser | None
+    kind: Kind = Kind.SNP
+
+    async def issue(self, report_data: bytes) -> Evidence:
+        report = self.guest.evidence(report_data).part("report") or b""
+        evidence = Evidence.make(Kind.SNP, {"report": report})
+        return evidence if self.endorser is None else await self.endorser.complete(evidence)
 
 
 class NodeIssuer:
@@ -195,3 +217,77 @@ def test_a_bare_quote_is_completed_from_a_pccs_and_recorded_whole(tmp_path: Path
         (event,) = accepted(live)
         assert [role for role, _ in event.evidence[1]] == ["collateral", "quote"]
         assert set(service.asked.values()) == {1}
+
+
+# --- An Initializer in an Azure guest: the machine's own service, then the Coordinator
+
+
+def pem(*certificates: bytes) -> bytes:
+    return b"".join(
+        x509.load_der_x509_certificate(raw).public_bytes(serialization.Encoding.PEM) for raw in certificates
+    )
+
+
+def thim_answer() -> bytes:
+    """What Azure's service says on a machine of the made-up vendor, in the published shape."""
+    chain = vendor()
+    document = {
+        "vcekCert": pem(chain.chip.certificate).decode(),
+        "tcbm": pack_tcb(chain.chip.tcb, chain.product)[::-1].hex().upper(),
+        "certificateChain": pem(chain.intermediate, chain.root).decode(),
+        "cacheControl": "86400",
+    }
+    return json.dumps(document).encode()
+
+
+@contextmanager
+def completing(live: LiveCoordinator, service: Service) -> Iterator[str]:
+    """The Coordinator asks *service*, which listens at the URL that this gives, for what evidence lacks."""
+    stack = AsyncExitStack()
+
+    async def begin() -> str:
+        await stack.enter_async_context(serving(service))
+        endorser = await stack.enter_async_context(endorsing(amd_only, service))
+        live.running.service.kernel.world = with_endorser(live, endorser)
+        return service.url
+
+    yield live.call(begin())
+    live.call(stack.aclose())
+
+
+@pytest.mark.filterwarnings("ignore::cryptography.utils.CryptographyDeprecationWarning")
+@pytest.mark.parametrize("works", [True, False], ids=["THIM", "THIM is down"])
+def test_a_bare_report_gets_its_certificates_from_the_machine_or_else_by_the_coordinator(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, works: bool
+) -> None:
+    """A pod in Azure would stay without a certificate, or every pod would ask AMD."""
+    chain, service, guest = vendor(), Service(), SnpGuest(WEB_POLICY)
+    vcek = amd.vcek_address("", chain.product, chain.chip.chip_id.ljust(64, b"\0"), chain.chip.tcb)
+    service.add("/vcek/v1/Milan/crl", chain.crl)
+    if works:
+        service.add("/thim", thim_answer())
+    else:
+        service.add(vcek, chain.chip.certificate)
+        service.add("/vcek/v1/Milan/cert_chain", pem(chain.intermediate, chain.root))
+
+    def find(_: object, *, endorser: Endorser | None) -> BareIssuer:
+        assert endorser is not None
+        return BareIssuer(guest, endorser)
+
+    monkeypatch.setattr(initializer_program, "find_issuer", find)
+
+    with deployed(tmp_path, Kind.SNP) as (_, live), completing(live, service) as url:
+        environ = {
+            "COORDINATOR_HOST": f"127.0.0.1:{live.running.server.ports[Port.MESH]}",
+            "CONTRAST_TLS_DIR": str(tmp_path / "tls"),
+            "CONTRAST_AZURE_THIM": f"{url}/thim",
+        }
+        settings = parse_settings(["--attempts", "1"], environ)
+        assert asyncio.run(initializer_program.start(settings, environ)) == 0
+        (event,) = accepted(live)
+        assert {"vek", "root", "crl"} <= {role for role, _ in event.evidence[1]}
+    assert (tmp_path / "tls" / "certChain.pem").is_file()
+    # The list is the Coordinator's to fetch in any case; the chip's certificate only where the machine did not give it.
+    assert service.asked["/thim"] == 1
+    assert service.asked["/vcek/v1/Milan/crl"] == 1
+    assert service.asked[vcek] == (0 if works else 1)
