@@ -33,10 +33,10 @@ from coordinator.settings import Settings, SettingsError, read_settings
 from coordinator.times import moment, shown
 from coordinator.witness_policy import read_witness_policy
 from coordinator.witnessing import Witnessing
-from ledger.errors import LedgerError
+from ledger.errors import LedgerError, StoreError
 from ledger.isolated import IsolatedStore
 from ledger.lmdb_store import LmdbStore
-from wire.memory import keep_memory_private
+from wire.memory import keep_memory_private, swapping
 from wire.routes import Port
 from wire.witnesses import WitnessClient
 
@@ -64,13 +64,17 @@ def run(settings: Settings) -> int:
         sys.stderr.write(f"contrast-coordinator: {error}\n")
         return EXIT_USAGE
     settings = _fitted(settings)
+    if swapping():
+        log.warning(
+            "swap_is_on", action="turn it off in the guest: pages with keys would be written to the host's disk"
+        )
     os.umask(0o077)  # What this process writes is the ledger, and it is nobody else's to change.
     try:
         fetcher, endorser = _collateral(Sources.of(os.environ))
         issuer = find_issuer(os.environ, endorser=endorser)
         make = IsolatedStore if settings.isolated_store else LmdbStore
-        store = make(settings.ledger, map_size=settings.map_size)
         claim = _claim(settings.ledger)
+        store = make(settings.ledger, map_size=settings.map_size)
         began = time.monotonic()
         opened = open_ledger(store, workers=len(os.sched_getaffinity(0)))
     except BlockingIOError:
@@ -166,10 +170,19 @@ def _fitted(settings: Settings) -> Settings:
 def _claim(ledger: Path) -> int:
     """The directory of the ledger, locked for this process: two that both find it empty would both make a seed.
 
+    Locked before anything is read or made there, and by its inode: a link to it is no second directory.
+
     Raises:
         BlockingIOError: Another Coordinator has it.
+        StoreError: It cannot be made or opened.
     """
-    directory = os.open(ledger, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        ledger.mkdir(mode=0o700, parents=True, exist_ok=True)
+        directory = os.open(ledger, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise StoreError(
+            f"the ledger's directory {ledger} cannot be used ({error.strerror}): name one that this user may write"
+        ) from error
     try:
         fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -3,6 +3,7 @@
 import ctypes
 import os
 import resource
+from pathlib import Path
 from typing import Final
 
 _PR_SET_DUMPABLE: Final = 4  # prctl(2)
@@ -23,3 +24,15 @@ def keep_memory_private() -> None:
     if prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
+
+
+def swapping(table: Path = Path("/proc/swaps")) -> bool:
+    """Whether this machine may write memory to a disk.
+
+    Locking all memory instead (mlockall) would lock the ledger's pages, too, and end the process at the usual limits; a
+    confidential guest needs no swap.
+    """
+    try:
+        return len(table.read_text().splitlines()) > 1  # The first line is the heading.
+    except OSError:
+        return False

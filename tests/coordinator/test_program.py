@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import secrets
+import shutil
 import signal
 import ssl
 import subprocess
@@ -232,6 +233,58 @@ async def test_two_coordinators_do_not_share_a_directory(tmp_path: Path) -> None
         said, _ = await asyncio.wait_for(second.communicate(), 60)
         assert second.returncode == 4
         assert b"ledger_in_use" in said
+
+
+async def test_another_name_of_the_directory_is_no_other_directory(tmp_path: Path) -> None:
+    """A lock on a path would be passed by with a link."""
+    (tmp_path / "link").symlink_to("ledger")
+    async with processor(tmp_path), program(tmp_path):
+        second = await asyncio.create_subprocess_exec(
+            *PROGRAM,
+            env=environment(tmp_path, CONTRAST_LEDGER=str(tmp_path / "link")),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        said, _ = await asyncio.wait_for(second.communicate(), 60)
+        assert second.returncode == 4
+        assert b"ledger_in_use" in said
+
+
+async def test_a_second_coordinator_on_a_copy_issues_nothing_and_says_why(tmp_path: Path) -> None:
+    """No lock reaches a copied folder or another machine: it has no seed, and that is what keeps it from writing."""
+    other = tmp_path / "other"
+    other.mkdir()
+    async with processor(tmp_path), program(tmp_path) as first:
+        await first_set(first)
+        async with first.client("mesh") as client:
+            await client.certificate(Pod().request((await client.challenge()).nonce))
+        await asyncio.to_thread(shutil.copytree, tmp_path / "ledger", other / "ledger")
+        async with processor(other), program(other) as second:
+            async with second.client("mesh") as client:
+                with pytest.raises(RemoteError, match="needs_recovery"):
+                    await client.challenge()
+            async with (
+                aiohttp.ClientSession() as session,
+                session.get(f"http://127.0.0.1:{second.ports['probe']}/probe/readiness") as answer,
+            ):
+                assert (answer.status, await answer.text()) == (503, "recovery\n")
+            async with first.client("mesh") as client:
+                await client.certificate(Pod().request((await client.challenge()).nonce))
+
+
+async def test_the_process_leaves_no_core_and_holds_no_secret_in_its_environment(tmp_path: Path) -> None:
+    """Both are read by whoever controls the host's storage, or the node's agents."""
+    async with processor(tmp_path), program(tmp_path) as running:
+        await first_set(running)
+        core, environ = await asyncio.to_thread(exposed, running.process.pid)
+        assert core.split()[4:6] == ["0", "0"]
+        assert {line.partition("=")[0] for line in environ} <= {*environment(tmp_path), "LC_CTYPE", ""}
+
+
+def exposed(pid: int) -> tuple[str, list[str]]:
+    limits = Path(f"/proc/{pid}/limits").read_text().splitlines()
+    (core,) = (line for line in limits if line.startswith("Max core file size"))
+    return core, Path(f"/proc/{pid}/environ").read_bytes().decode().split("\0")
 
 
 @pytest.mark.parametrize(

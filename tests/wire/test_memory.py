@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import PROJECT
+from wire.memory import swapping
 
 CHECK = """
 import ctypes, resource
@@ -29,3 +30,13 @@ def test_programs_with_keys_are_private_before_they_make_one(program: str) -> No
     (main,) = (node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "main")
     calls = [node.func.id for node in ast.walk(main) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)]
     assert "keep_memory_private" in calls
+
+
+def test_swap_is_noticed(tmp_path: Path) -> None:
+    """A page with the seed would lie on the host's disk for good."""
+    table = tmp_path / "swaps"
+    assert not swapping(table)
+    table.write_text("Filename\tType\tSize\tUsed\tPriority\n")
+    assert not swapping(table)
+    table.write_text("Filename\tType\tSize\tUsed\tPriority\n/swap.img file 1 0 -2\n")
+    assert swapping(table)
