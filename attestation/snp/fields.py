@@ -128,13 +128,15 @@ def _firmware(case: Case) -> None:
     # (16) A stolen chip key signs anything: ids known to be extracted, and versions that do not exist.
     maximum = values.maximum_tcb or (_SANE if case.product.has_fmc else _SANE_WITHOUT_FMC)
     is_denied = report.chip_id in values.denied_chip_ids
+    is_sane = maximum.at_least(tcbs.current) and maximum.at_least(tcbs.reported) and maximum.at_least(tcbs.launch)
     case.decide(
         16,
-        maximum.at_least(tcbs.reported) and maximum.at_least(tcbs.current) and not is_denied and not values.distrusted,
+        is_sane and not is_denied and not values.distrusted,
         lambda: (
             f"{case.product.name}, which this entry distrusts"
             if values.distrusted
             else f"current {tcbs.current}, chip {'on' if is_denied else 'not on'} the deny-list"
+            + ("" if maximum.at_least(tcbs.launch) else f", launch {tcbs.launch}")
         ),
         lambda: f"at most {maximum}, chip not on the deny-list",
     )

@@ -64,6 +64,7 @@ LAUNCHES: list[tuple[str, dict[str, Any], int]] = [
     ("undefined bit", {"policy": 0x30000 | 1 << 40}, 18),
     ("cxl", {"policy": 0x230000}, 18),
     ("vmpl 1", {"vmpl": 1}, 20),
+    ("launch that cannot be", {"launch_tcb": Tcb(bootloader=4, tee=0, snp=24, microcode=255)}, 16),
     ("old launch", {"launch_tcb": Tcb(bootloader=3, tee=0, snp=24, microcode=219)}, 15),
     ("provisional", {"current_tcb": Tcb(bootloader=5, tee=0, snp=24, microcode=219)}, 14),
     ("reported above current", {"current_tcb": Tcb(bootloader=3, tee=0, snp=24, microcode=219)}, 14),
