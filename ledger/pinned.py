@@ -11,7 +11,8 @@ from typing import Any, TypeAlias, TypeVar
 
 A = TypeVar("A")
 R = TypeVar("R")
-_Call: TypeAlias = tuple[asyncio.AbstractEventLoop, "asyncio.Future[Any]", Callable[[Any], Any], Any]
+_Then: TypeAlias = Callable[[Any], None] | None
+_Call: TypeAlias = tuple[asyncio.AbstractEventLoop, "asyncio.Future[Any]", Callable[[Any], Any], Any, _Then]
 
 
 class PinnedThread:
@@ -24,13 +25,19 @@ class PinnedThread:
 
     async def run(self, function: Callable[[A], R], argument: A) -> R:
         """``function(argument)`` in the thread. Cancelling the wait does not stop the call."""
+        return await self.start(function, argument)
+
+    def start(
+        self, function: Callable[[A], R], argument: A, then: Callable[[R], None] | None = None
+    ) -> "asyncio.Future[R]":
+        """As run(), to be awaited. *then* is called in the event loop with the result, a turn before who awaits it."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, name=self._name)
             self._thread.start()
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[R] = loop.create_future()
-        self._calls.put((loop, answer, function, argument))
-        return await answer
+        self._calls.put((loop, answer, function, argument, then))
+        return answer
 
     def stop(self) -> None:
         """Wait for the calls that were given, and end the thread."""
@@ -41,27 +48,31 @@ class PinnedThread:
 
     def _work(self) -> None:
         while (call := self._calls.get()) is not None:
-            loop, answer, function, argument = call
+            loop, answer, function, argument, then = call
             try:
                 result = function(argument)
             except BaseException as error:  # noqa: BLE001 - it belongs to the one who waits
                 _tell(loop, _fail, answer, error)
             else:
-                _tell(loop, _succeed, answer, result)
+                _tell(loop, _succeed, answer, result, then)
 
 
-def _tell(
-    loop: asyncio.AbstractEventLoop, how: Callable[["asyncio.Future[Any]", Any], None], answer: "asyncio.Future[Any]",
-    what: object,
-) -> None:  # fmt: skip
+def _tell(loop: asyncio.AbstractEventLoop, how: Callable[..., None], *arguments: object) -> None:
     try:
-        loop.call_soon_threadsafe(how, answer, what)
+        loop.call_soon_threadsafe(how, *arguments)
     except RuntimeError:  # the event loop is closed: nobody waits any more
         return
 
 
-def _succeed(answer: "asyncio.Future[Any]", result: object) -> None:
-    if not answer.done():
+def _succeed(answer: "asyncio.Future[Any]", result: object, then: _Then) -> None:
+    if answer.done():  # given up
+        return
+    try:
+        if then is not None:
+            then(result)
+    except Exception as error:  # noqa: BLE001 - it belongs to the one who waits
+        answer.set_exception(error)
+    else:
         answer.set_result(result)
 
 

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, Generic, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -237,15 +238,23 @@ class Writer(Generic[S, C, E]):
                 candidate, entries, previous=log.position, frontier=log.frontier(), origin=self._origin,
                 epoch=self._epoch, finished=log.unstored_finished,
             )  # fmt: skip
-            if await self._append(commit):
-                self._answer(waiting, outcomes, commit.entries)
+            if await self._append(commit, partial(self._answer, waiting, outcomes, commit.entries)):
                 return
         raise HeadMovedError(f"other writers were faster {MAX_ATTEMPTS} times; nothing was recorded: ask again")
 
-    async def _append(self, commit: Commit[S]) -> bool:
-        """True if *commit* is recorded, False if another writer was faster. Raises StoreError if not, or unknown."""
+    async def _append(self, commit: Commit[S], answer: Callable[[], None]) -> bool:
+        """True if *commit* is recorded, and answered; False if another writer was faster.
+
+        Raises StoreError if it is not, or nobody knows.
+        """
+
+        def recorded_now(_: None) -> None:
+            self._confirm(commit)
+            answer()
+
         try:
-            await self._store_thread.run(self.log.store.append, commit.batch)
+            # Answered in the turn in which it is heard: this coroutine would be woken one turn of the loop later.
+            await self._store_thread.start(self.log.store.append, commit.batch, recorded_now)
         except HeadMovedError:
             self._stale = True
             return False
@@ -258,20 +267,21 @@ class Writer(Generic[S, C, E]):
                 raise failure from error
             if not recorded:
                 raise failure from error
-            return True
-        self._confirm(commit)
+            answer()
         return True
 
     def _confirm(self, commit: Commit[S]) -> None:
         log = self.log
+        # The ledger key signs only now. Ed25519 is deterministic: the epoch's line is the draft's.
+        finished = f"{commit.text}\n{self._ledger.line(commit.text.encode())}{commit.epoch_line}"
+        # Nothing raises from here on.
         log.advance(
             frontier=commit.frontier, root=commit.root, head=commit.head, time_ms=commit.time_ms, origin=self._origin
         )
         if commit.batch.finished is not None:
             log.finished_was_stored(commit.batch.finished.decode())
         self.state = commit.state
-        # The ledger key signs only now. Ed25519 is deterministic: the epoch's line is the draft's.
-        log.set_finished(f"{commit.text}\n{self._ledger.line(commit.text.encode())}{commit.epoch_line}")
+        log.set_finished(finished)
 
     def _answer(
         self,

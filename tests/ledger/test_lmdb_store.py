@@ -1,6 +1,7 @@
 """What only the LMDB store promises: files, limits, other processes, and hostile files that do not kill the process."""
 
 import asyncio
+import errno
 import os
 import shutil
 import stat
@@ -8,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import patch
 
 import lmdb
 import pytest
@@ -16,6 +18,8 @@ from ledger.errors import LedgerContentError, LedgerError, StoreError, StoreFull
 from ledger.lmdb_file import check_file
 from ledger.lmdb_store import LmdbStore
 from ledger.log import Log, open_log
+from ledger.merkle import Frontier
+from ledger.store import EMPTY_HEAD, Batch, Head
 from tests.support.ledger_machine import Note, make_writer
 from tests.support.ledgers import batch_of, chain, filled, store_of
 
@@ -261,9 +265,11 @@ def test_another_format_is_named(ledger: Path) -> None:
 def test_a_truncated_file_is_refused_before_it_is_touched(ledger: Path) -> None:
     """The kernel would kill the process (SIGBUS) at the first missing page."""
     file = ledger / "data.mdb"
-    size = file.stat().st_size
+    environment = lmdb.open(str(ledger), readonly=True)
+    size = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]  # room made ahead may be lost
+    environment.close()
+    assert size <= file.stat().st_size
     for length in sorted({*range(0, 20_000, 1000), *range(20_000, size, 4096 * 5), size - 1}):
-        os.truncate(file, size)
         copy = ledger.with_name("copy")
         shutil.rmtree(copy, ignore_errors=True)
         shutil.copytree(ledger, copy)
@@ -273,6 +279,40 @@ def test_a_truncated_file_is_refused_before_it_is_touched(ledger: Path) -> None:
         with pytest.raises(LedgerContentError, match="truncated"):
             check_file(copy / "data.mdb")
     assert opened(ledger).size == 300
+
+
+def test_room_is_made_ahead_for_small_batches_and_little_of_it(tmp_path: Path) -> None:
+    """Every commit of a file that grows would wait for the file system's journal, too; a small ledger would be big."""
+    store = LmdbStore(tmp_path, map_size=2**26)
+    file, sizes = tmp_path / "data.mdb", set()
+    entries = chain(400)
+    frontier = Frontier()
+    for seq, entry in enumerate(entries):
+        previous = Head(seq, entries[seq - 1].body_hash) if seq else EMPTY_HEAD
+        store.append(batch_of([entry.raw], head_hash=entry.body_hash, previous=previous, frontier=frontier))
+        sizes.add(file.stat().st_size)
+    assert len(sizes) < 40
+    store.close()
+    assert opened(tmp_path).size == 400
+    environment = lmdb.open(str(tmp_path), readonly=True)
+    used = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
+    environment.close()
+    assert used <= file.stat().st_size <= 1.5 * used
+
+
+def test_room_that_cannot_be_made_records_nothing(ledger: Path) -> None:
+    """A full disk would be met in the middle of a commit, or a batch counted as failed that is there."""
+    store = LmdbStore(ledger, map_size=2**30)
+    head = store.head()
+    batch = Batch(previous=head, head=head, draft=b"draft")
+    with (
+        patch.object(store, "_make_room", side_effect=OSError(errno.ENOSPC, "No space left on device")),
+        pytest.raises(StoreFullError),
+    ):
+        store.append(batch)
+    assert store.draft() != b"draft"
+    store.append(batch)
+    store.close()
 
 
 def rewrite(path: Path, table: bytes, change: Callable[[dict[bytes, bytes]], None]) -> None:

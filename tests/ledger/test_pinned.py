@@ -52,3 +52,29 @@ def test_a_call_outlives_the_loop_that_waited_for_it() -> None:
     asyncio.run(give_up())
     done.set()
     thread.stop()
+
+
+async def test_what_follows_is_done_in_the_loop_before_the_waiter_goes_on() -> None:
+    """A commit would be answered in the store's thread, a turn late, twice, or after the wait for it was given up."""
+    thread = PinnedThread("test")
+    seen: list[object] = []
+
+    def follow(result: int) -> None:
+        seen.append((result, threading.current_thread() is threading.main_thread()))
+
+    waiting = thread.start(abs, -1, follow)
+    seen.append(await waiting)
+    assert seen == [(1, True), 1]
+
+    def fail(result: int) -> None:
+        raise ValueError(result)
+
+    with pytest.raises(ValueError, match="2"):
+        await thread.start(abs, -2, fail)
+    with pytest.raises(TypeError):
+        await thread.start(abs, "no number", follow)  # type: ignore[arg-type]
+    given_up = thread.start(abs, -3, follow)
+    given_up.cancel()
+    assert await thread.run(abs, -4) == 4
+    thread.stop()
+    assert seen == [(1, True), 1]
