@@ -1,4 +1,4 @@
-"""Writes ``docs/peers.md``: every shared vector, what we say, what PyPI tinfoil says, who is right.
+"""Writes ``docs/peers.md``: every shared vector, what we say, what PyPI tinfoil and npm's verifier say, who is right.
 
 ``python -m benchmarks.peers.table``. Ours is asked with the strictest reference values that a genuine report satisfies,
 so "accepted" means that report, chain and every field hold; a report in DEBUG is genuine and refused on purpose.
@@ -18,56 +18,65 @@ from attestation.snp.report import parse_report
 from attestation.tdx.quote import parse_quote
 from attestation.verdict import Verdict
 from benchmarks.attestation_bench import VECTORS
-from benchmarks.peers.environment import tinfoil
+from benchmarks.peers.environment import tinfoil, verifier
 
 OUTPUT = Path(__file__).resolve().parents[2] / "docs" / "peers.md"
 _CHECK_27 = 27
 _HEAD = """# Peers
 
-Every published vector that this project shares (`CONTRAST_VECTORS`), judged by us and by another verifier, and who is
-right. Written by `python -m benchmarks.peers.table`; nothing here is typed by hand.
+Every published vector that this project shares (`CONTRAST_VECTORS`), judged by us and by two other verifiers, and who
+is right. Written by `python -m benchmarks.peers.table`; nothing here is typed by hand.
 
-**Run here:** ours; PyPI `tinfoil` 0.14.0, in an environment of its own (`build/peers`, `requirements/peers.txt`), once
-with its own defaults and once with an empty policy. **Not run here:** npm `@tinfoilsh/verifier` 1.1.0, one of whose
-dependencies could not be had where this was written. By its source it takes SEV-SNP reports of Genoa model 0x11 signed
-by a VCEK and no others, as the Python package does. Neither looks at a revocation list.
+**Run here:** ours; PyPI `tinfoil` 0.14.0 (`build/peers`, `requirements/peers.txt`) and npm `@tinfoilsh/verifier` 1.1.0
+(`build/peers-npm`, `requirements/peers-npm`), each in an environment of its own, once with its own defaults and once
+with an empty policy. The npm package's entry point takes gzipped documents of its own service; the steps behind it are
+called as it calls them. One of its dependencies, `tuf-browser`, which takes no part in judging reports, is held at the
+version that the registry has.
 
 "Right" means: a genuine report of a guest in order is accepted, a genuine one of a guest in DEBUG is refused for that,
-and what is not genuine is refused. `tinfoil` says openly that it is made for Genoa; its columns tell what one can use
-it for, not that it is bad at its own work.
+and what is not genuine is refused. Both say openly that they are made for Genoa; their columns tell what one can use
+them for, not that they are bad at their own work. Neither looks at a revocation list.
 """
+_PEERS = (("tinfoil", "default"), ("tinfoil", "empty"), ("verifier", "default"), ("verifier", "empty"))
+_WHO = {
+    "ours": "ours",
+    "tinfoil default": "tinfoil (defaults)",
+    "tinfoil empty": "tinfoil (empty)",
+    "verifier default": "verifier (defaults)",
+    "verifier empty": "verifier (empty)",
+}
 
 
 def main() -> None:
     reports = json.loads((VECTORS / "snp/reports.json").read_text())
-    theirs = {each["name"]: each for each in tinfoil([(facts["file"], *_files(facts)) for facts in reports], rounds=1)}
+    theirs = _words([(facts["file"], *_files(facts)) for facts in reports])
     lines = [_HEAD, "## SEV-SNP reports\n"]
     lines += [
-        "| report | genuine | ours | tinfoil, its defaults | tinfoil, empty policy | right |",
-        "|---|---|---|---|---|---|",
+        (
+            "| report | genuine | ours | tinfoil, its defaults | tinfoil, empty policy | verifier, its defaults | "
+            "verifier, empty policy | right |"
+        ),
+        "|---|---|---|---|---|---|---|---|",
     ]
-    right = {"ours": 0, "default": 0, "empty": 0}
+    right = dict.fromkeys(_WHO, 0)
     for facts in reports:
         verdict, debug = _judge(facts), "DEBUG" in facts["notes"]
-        said = theirs[facts["file"]]
-        ours_right = verdict.accepted != debug and (not debug or _failed(verdict) == [18])
-        words = {
-            "ours": ours_right,
-            "default": (said["default"] == "accepted") != debug,
-            "empty": (said["empty"] == "accepted") != debug,
+        said = [theirs[peer][facts["file"]][policy] for peer, policy in _PEERS]
+        words = {"ours": verdict.accepted != debug and (not debug or _failed(verdict) == [18])}
+        words |= {
+            f"{peer} {policy}": (word == "accepted") != debug for (peer, policy), word in zip(_PEERS, said, strict=True)
         }
         for name, is_right in words.items():
             right[name] += is_right
-        lines.append(
-            f"| {_name(facts)} | {'in DEBUG' if debug else 'yes'} | {_ours(verdict)} | {_short(said['default'])} | "
-            f"{_short(said['empty'])} | {', '.join(_who(words)) or 'nobody'} |"
-        )
+        cells = [_name(facts), "in DEBUG" if debug else "yes", _ours(verdict), *map(_short, said)]
+        lines.append(f"| {' | '.join(cells)} | {', '.join(_who(words)) or 'nobody'} |")
     total = len(reports)
     lines += [
         "",
         (
-            f"Right: ours {right['ours']} of {total}; tinfoil with its defaults {right['default']}, with an empty "
-            f"policy {right['empty']} of {total}. Who refuses everything of another product is right about DEBUG, too."
+            f"Right, of {total}: ours {right['ours']}; tinfoil with its defaults {right['tinfoil default']}, with an "
+            f"empty policy {right['tinfoil empty']}; verifier {right['verifier default']} and "
+            f"{right['verifier empty']}. Who refuses everything of another product is right about DEBUG, too."
         ),
         "",
         *_negatives(),
@@ -78,21 +87,43 @@ def main() -> None:
 
 def _negatives() -> list[str]:
     report = next(facts for facts in json.loads((VECTORS / "snp/reports.json").read_text()) if "/20-" in facts["file"])
-    lines = ["## What must be refused\n", "| vector | must be refused, because | ours |", "|---|---|---|"]
-    for facts in json.loads((VECTORS / "snp/negative.json").read_text()):
-        verdict = _judge(report, vek=(VECTORS / "snp" / facts["file"]).read_bytes())
-        lines.append(f"| {Path(facts['file']).name} | {facts['expect'].split(';')[0]} | {_ours(verdict)} |")
-    for path in sorted((VECTORS / "snp/negative").glob("*.report.bin")):
-        verdict = _judge(report, report=path.read_bytes())
-        lines.append(f"| {path.name} | it was made up | {_ours(verdict)} |")
+    lines = [
+        "## What must be refused\n",
+        "The peers are asked with an empty policy.\n",
+        "| vector | must be refused, because | ours | tinfoil | verifier |",
+        "|---|---|---|---|---|",
+    ]
+    raw, vek = _files(report)
+    cases = [
+        (Path(facts["file"]).name, facts["expect"].split(";")[0], raw, (VECTORS / "snp" / facts["file"]).read_bytes())
+        for facts in json.loads((VECTORS / "snp/negative.json").read_text())
+    ]
+    cases += [
+        (path.name, "it was made up", path.read_bytes(), vek)
+        for path in sorted((VECTORS / "snp/negative").glob("*.report.bin"))
+    ]
+    theirs = _words([(name, report_raw, key) for name, _, report_raw, key in cases])
+    for name, because, report_raw, key in cases:
+        said = [_short(theirs[peer][name]["empty"]) for peer in ("tinfoil", "verifier")]
+        verdict = _judge(report, report=report_raw, vek=key)
+        lines.append(f"| {name} | {because} | {_ours(verdict)} | {' | '.join(said)} |")
     return [*lines, ""]
+
+
+def _words(cases: list[tuple[str, bytes, bytes]]) -> dict[str, dict[str, dict[str, Any]]]:
+    """What each peer says of (name, report, certificate), by peer and name."""
+    return {
+        "tinfoil": {each["name"]: each for each in tinfoil(cases, rounds=1)},
+        "verifier": {each["name"]: each for each in verifier(cases)},
+    }
 
 
 def _quotes() -> list[str]:
     lines = [
         "## TDX quotes\n",
         (
-            "`tinfoil` judges quotes only with collateral that it fetches itself, so it was not asked. dcap-qvl is the "
+            "`tinfoil` judges quotes only with collateral that it fetches itself, so it was not asked; the npm package "
+            "judges no quotes at all. dcap-qvl is the "
             "library that verifies for us; its word is the published one, with the first collateral that fits.\n"
         ),
         "| quote | peculiar | dcap-qvl alone | ours (every status but Revoked allowed) |",
@@ -209,8 +240,7 @@ def _short(word: str) -> str:
 
 
 def _who(words: dict[str, bool]) -> list[str]:
-    names = {"ours": "ours", "default": "tinfoil (defaults)", "empty": "tinfoil (empty)"}
-    return [names[name] for name, is_right in words.items() if is_right]
+    return [_WHO[name] for name, is_right in words.items() if is_right]
 
 
 def _name(facts: dict[str, Any]) -> str:
