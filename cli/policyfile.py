@@ -10,7 +10,7 @@ from cli.errors import RefusedError, UsageFaultError
 from cli.workspace import read_file
 from k8s.resources import Workload
 from policy.carrier import policy_in
-from policy.names import name_pattern
+from policy.names import pod_names
 from policy.reasons import get
 from policy.rego import policy_data
 
@@ -80,7 +80,7 @@ def _chosen(workloads: Sequence[Workload], pod: str | None, path: Path) -> Workl
 
 
 def _names(workload: Workload, data: dict[str, object]) -> bool:
-    pattern = name_pattern(workload.kind, workload.name, generated=workload.generate_name is not None)
+    pattern = pod_names(workload).pattern
     namespace = get(data, "pod", "namespace")
     return re.fullmatch(re.escape(pattern), str(get(data, "pod", "name", "pattern"))) is not None and (
         not isinstance(namespace, str) or namespace == workload.namespace

@@ -16,7 +16,7 @@ from localnode.errors import PodNotFoundError, PolicyMissingError
 from localnode.probes import Probe
 from policy.carrier import measured_bytes, policy_in
 from policy.errors import PolicyTextError
-from policy.names import example_name
+from policy.names import pod_names
 
 DEFAULT_NAMESPACE = "default"
 _MAX_REPLICAS = 100
@@ -173,7 +173,7 @@ def mounts(container: dict[str, Data], volumes: Path) -> dict[str, Path]:
 
 
 def _pod_name(workload: Workload, index: int) -> str:
-    return example_name(workload.kind, workload.name, index, generated=workload.generate_name is not None)
+    return pod_names(workload, index).example
 
 
 def _service(resource: Resource) -> Service:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from images.config import ImageConfig
 from k8s.problems import Path, ResourceError
 from k8s.resources import POLICY, Resource, config_map_data, secret_data
-from policy.fields import ENV, ENV_FROM, VALUE_FROM, check_fields
+from policy.fields import ENV, ENV_FROM, REFERENCES, VALUE_FROM, check_fields
+from policy.names import pod_names
 from policy.reader import Reader, Table
 from policy.servicelinks import service_links
 from policy.settings import Settings
@@ -84,6 +85,8 @@ class EnvironmentReader:
             name = self._name(variable, place)
             if name is not None and (value := self._value(variable, place, {**services, **known})) is not None:
                 known[name] = value
+        if pod_names(self._reader.workload).stem:
+            known.setdefault("JOB_COMPLETION_INDEX", Text.of(Hole.POD_NUMBER))  # Added behind all others.
         usable = {**services, **known}  # What the author writes goes before what a Service makes.
         links = {
             service: {name: text for name, text in variables.items() if name not in known}
@@ -131,6 +134,7 @@ class EnvironmentReader:
             self._reader.refuse(here, "a variable has exactly one source", "write value or one kind of valueFrom")
             return None
         reference = self._reader.table(source, given[0], here)
+        check_fields(self._reader, reference, REFERENCES[given[0]], (*here, given[0]))
         return self._referenced(given[0], reference, (*here, given[0]))
 
     def _referenced(self, kind: str, reference: Table, path: Path) -> Text | None:
@@ -156,6 +160,7 @@ class EnvironmentReader:
         for kind in ("configMap", "secret"):
             if source.get(kind + "Ref") is not None:
                 reference = self._reader.table(source, kind + "Ref", path)
+                check_fields(self._reader, reference, REFERENCES[kind + "Ref"], (*path, kind + "Ref"))
                 found = self._object(kind, reference, (*path, kind + "Ref")) or {}
                 for key, value in sorted(found.items()):
                     if _ENV_NAME.fullmatch(prefix + key):
@@ -205,6 +210,18 @@ class EnvironmentReader:
         namespace = self._reader.workload.namespace
         return next((found for found in listed if found.name == name and found.namespace == namespace), None)
 
+    def _made(self, kind: str, key: str) -> Text | None:
+        """A label or annotation that the workload's controller writes to each pod."""
+        names = pod_names(self._reader.workload)
+        match kind, key:
+            case (("labels" | "annotations"), "batch.kubernetes.io/job-completion-index") if names.stem:
+                return Text.of(Hole.POD_NUMBER)
+            case "labels", "apps.kubernetes.io/pod-index" if names.numbered and not names.stem:
+                return Text.of(Hole.POD_NUMBER)
+            case "labels", "statefulset.kubernetes.io/pod-name" if names.numbered and not names.stem:
+                return Text.of(Hole.POD_NAME)
+        return None
+
     def _field(self, name: str, path: Path) -> Text | None:
         if name == "metadata.namespace":
             return self._namespace
@@ -215,6 +232,8 @@ class EnvironmentReader:
             return Text.of(hole)
         if (keyed := _KEYED.fullmatch(name)) is not None:
             values = self._reader.workload.pod_metadata.get(keyed.group(1))
+            if (made := self._made(*keyed.groups())) is not None:
+                return made
             value = values.get(keyed.group(2)) if isinstance(values, dict) else None
             if isinstance(value, str) and keyed.group(2) != POLICY:
                 return Text.of(value)

@@ -22,6 +22,7 @@ _SHM: Data = {
 }  # fmt: skip
 _CLIMBS = r"(^|/)[.][.](/|$)"
 _LOOPBACK = r"^127[.]|^(0{0,4}:){0,7}0{0,3}1(/|$)|^(0{0,4}:){0,6}[Ff]{4}:"
+_NAME = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 _HARDWARE = r"^[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}$"
 _LINK = r"^[A-Za-z0-9_.:@-]{0,15}$"
 _GUESTS = "the loopback interface is the guest's"
@@ -102,7 +103,9 @@ def _sandbox(findings: Findings, data: Data, state: Data, request: Data) -> None
     findings.matches("sandbox_id", get(request, "sandbox_id"), form, "an id", _NODE)
     name = get(request, "hostname")
     hostname, pattern = get(data, "pod", "hostname"), get(data, "pod", "name", "pattern")
-    if not (hostname and name == hostname) and not (hostname == "" and found(str(pattern), name)):
+    if get(data, "pod", "stem") is True:
+        findings.matches("hostname", name, _NAME, "<job>-<number>, as the pod's name begins", "metadata.name")
+    elif not (hostname and name == hostname) and not (hostname == "" and found(str(pattern), name)):
         findings.add("hostname", name, show(hostname or pattern), "spec.hostname, else metadata.name")
     storages = get(request, "storages")
     if not isinstance(storages, list) or len(storages) > 1:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from policy.explain_volumes import CRI, NODE, OCI, Data, VolumeChecks
+from policy.explain_volumes import CRI, NODE, OCI, Data, VolumeChecks, part_of
 from policy.layers import CONTAINER_ID, root_path
 from policy.messages import FIELDS
 from policy.model import DEFAULT_SYSCTLS, MASKED, READONLY, SANDBOX_KEY
@@ -101,7 +101,9 @@ class _Create(VolumeChecks):
         self.findings.matches("OCI.Annotations.sandbox-uid", pod["uid"], _UID, "a UUID", NODE)
         self.findings.equal("container_id", self.cid, self.state.get("pod:sandbox", MISSING), NODE)
         hostname = self.state.get("pod:hostname", MISSING)
-        if hostname not in (pod["name"], get(self.data, "pod", "hostname")):
+        stem = get(self.data, "pod", "stem") is True
+        own = part_of(self.data, pod["name"], 1) if stem else pod["name"]
+        if hostname not in (own, get(self.data, "pod", "hostname")):
             self.findings.add("OCI.Annotations.sandbox-name", pod["name"], show(hostname), "the sandbox's hostname")
 
     def whole(self) -> None:

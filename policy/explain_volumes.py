@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 from collections.abc import Mapping, Sequence
 
 from policy.explain_layers import LayerChecks, demands_layers, layers_of
@@ -14,6 +15,13 @@ NODE = "what an honest node asks"
 CRI = "io.kubernetes.cri."
 OCI = "io.katacontainers.pkg.oci."
 _DEVICE = r"^[0-9a-f]{2}(/[0-9a-f]{2})*$|^[0-9]{1,3}:[0-9]{1,3}$"
+
+
+def part_of(data: Data, name: object, which: int) -> str | None:
+    """What a pod's name consists of, where pods are numbered: 1 is all before the random end, 2 the number."""
+    numbered = get(data, "pod", "numbered")
+    match = re.match(numbered, name) if numbered and isinstance(numbered, str) and isinstance(name, str) else None
+    return None if match is None else match.group(which)
 
 
 class VolumeChecks:
@@ -69,6 +77,9 @@ class VolumeChecks:
         for name, short in names.items():
             value = self.pod[short]
             pattern = pattern.replace(name, value.replace(".", "[.]") if isinstance(value, str) else "-")
+        for number, name in enumerate(("$(pod-stem)", "$(pod-number)"), 1):
+            part = part_of(self.data, self.pod["name"], number)
+            pattern = pattern.replace(name, part.replace(".", "[.]") if part else "-")
         return pattern
 
     def mounts(self) -> None:

@@ -38,8 +38,10 @@ class Fields:
 
 _HOST = "shares a namespace of the node, which a guest does not have"
 _REMOVE = "remove the field"
-_SELINUX = Never("SELinux labels are the host's; the guest must get none", _REMOVE)
-_WINDOWS = Never("confidential guests run Linux", _REMOVE)
+# Charts often write an empty mapping or list, which asks for nothing.
+_SELINUX = Only(({},), "SELinux labels are the host's; the guest must get none", _REMOVE)
+_WINDOWS = Only(({},), "confidential guests run Linux", _REMOVE)
+_CLAIMS = Only(([],), "devices from claims are not described yet", "use no claims in confidential pods")
 
 POD = Fields(
     handled={
@@ -59,9 +61,9 @@ POD = Fields(
         "hostUsers": Only((True,), "user namespaces would change every user id that the policy names", _REMOVE),
         "setHostnameAsFQDN": Only((False,), "the domain is the cluster's and not known here", _REMOVE),
         "os": Only(({"name": "linux"},), "confidential guests run Linux", _REMOVE),
-        "ephemeralContainers": Never("a container added for debugging could read everything in the pod", _REMOVE),
-        "resourceClaims": Never("devices from claims are not described yet", "use no claims in confidential pods"),
-        "resources": Never("how they change OOM scores is not described yet", "write them per container"),
+        "ephemeralContainers": Only(([],), "a container added for debugging could read everything in the pod", _REMOVE),
+        "resourceClaims": _CLAIMS,
+        "resources": Only(({},), "how they change OOM scores is not described yet", "write them per container"),
         "hostnameOverride": Never("it overrides what the policy compares", "write hostname"),
     },
 )  # fmt: skip
@@ -103,6 +105,10 @@ PROBE = Fields(
 )  # fmt: skip
 LIFECYCLE = Fields(handled={"postStart", "preStop"}, free={"stopSignal"})
 HANDLER = Fields(handled={"exec"}, free={"httpGet", "tcpSocket", "sleep"})
+EXEC = Fields(handled={"command"})
+CAPABILITIES = Fields(handled={"add", "drop"})
+APPARMOR = Fields(handled={"type", "localhostProfile"})
+SYSCTL = Fields(handled={"name", "value"})
 ENV = Fields(handled={"name", "value", "valueFrom"})
 ENV_FROM = Fields(handled={"configMapRef", "secretRef", "prefix"})
 VALUE_FROM = Fields(
@@ -111,9 +117,18 @@ VALUE_FROM = Fields(
         "fileKeyRef": Never("the file is written while the pod runs, so its content is not known", "use a ConfigMap")
     },
 )
+_KEY = Fields(handled={"name", "key", "optional"})
+REFERENCES: Mapping[str, Fields] = {
+    "fieldRef": Fields(handled={"fieldPath"}, free={"apiVersion"}),
+    "resourceFieldRef": Fields(handled={"containerName", "resource", "divisor"}),
+    "configMapKeyRef": _KEY,
+    "secretKeyRef": _KEY,
+    "configMapRef": Fields(handled={"name", "optional"}),
+    "secretRef": Fields(handled={"name", "optional"}),
+}
 RESOURCES = Fields(
     handled={"limits", "requests"},
-    special={"claims": Never("devices from claims are not described yet", "use no claims in confidential pods")},
+    special={"claims": _CLAIMS},
 )
 _PROPAGATION = "mounts made later by the host or other containers would appear there"
 VOLUME_MOUNT = Fields(

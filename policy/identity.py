@@ -11,7 +11,7 @@ from typing import Final
 
 from images.config import ImageConfig
 from k8s.problems import Path
-from policy.fields import RESOURCES, check_fields
+from policy.fields import APPARMOR, CAPABILITIES, RESOURCES, check_fields
 from policy.model import ALL_CAPABILITIES, DEFAULT_CAPABILITIES
 from policy.reader import Reader, Table
 
@@ -21,7 +21,7 @@ GUARANTEED: Final = (-997, -997)
 _DEFAULT_PROFILE: Final = "cri-containerd.apparmor.d"  # Where the node has AppArmor; without it there is none.
 _APPARMOR: Final = "container.apparmor.security.beta.kubernetes.io/"
 _UNITS: Final[Mapping[str, Decimal]] = {
-    "": Decimal(1), "m": Decimal("0.001"), "u": Decimal("0.000001"),
+    "": Decimal(1), "m": Decimal("0.001"), "u": Decimal("0.000001"), "n": Decimal("0.000000001"),
     **{unit: Decimal(1000 ** (power + 1)) for power, unit in enumerate("kMGTPE")},
     **{f"{unit}i": Decimal(1024 ** (power + 1)) for power, unit in enumerate("KMGTPE")},
 }  # fmt: skip
@@ -128,6 +128,7 @@ def capabilities(reader: Reader, security: Table, path: Path) -> tuple[str, ...]
         return ALL_CAPABILITIES
     place = (*path, "securityContext")
     wanted = reader.table(security, "capabilities", place)
+    check_fields(reader, wanted, CAPABILITIES, (*place, "capabilities"))
     # As containerd: in any case of letters; ALL first (dropping it counts more), then the single names, and what is
     # dropped by name is gone.
     added, dropped = (
@@ -145,6 +146,7 @@ def apparmor(reader: Reader, security: Table, path: Path, name: str) -> tuple[st
     """The profiles that an honest node may set for the container *name*."""
     pod = reader.table(reader.pod, "securityContext", ())
     own = reader.table(security, "appArmorProfile", (*path, "securityContext"))
+    check_fields(reader, own, APPARMOR, (*path, "securityContext", "appArmorProfile"))
     kind = (own or reader.table(pod, "appArmorProfile", ("securityContext",))).get("type")
     annotations = reader.workload.pod_metadata.get("annotations")
     annotation = annotations.get(_APPARMOR + name) if isinstance(annotations, dict) else None
@@ -191,7 +193,7 @@ def _quantity(reader: Reader, table: Table, name: str, path: Path) -> Decimal | 
     if value is None:
         return None
     text = str(value)
-    digits = text.rstrip("EPTGMKkimu") if not text[-1:].isdigit() else text
+    digits = text.rstrip("EPTGMKkimun") if not text[-1:].isdigit() else text
     try:
         return Decimal(digits) * _UNITS[text[len(digits) :]]
     except (InvalidOperation, KeyError):

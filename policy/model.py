@@ -118,9 +118,14 @@ class Container:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pod:
-    """A pod: names (*name* is a pattern, *hostname* empty unless the YAML gives one) and containers, sandbox first."""
+    """A pod: names (*name* is a pattern, *hostname* empty unless the YAML gives one) and containers, sandbox first.
+
+    *numbered*, *stem*: as `policy.names.PodNames` has them.
+    """
 
     name: str
+    numbered: str = ""
+    stem: bool = False
     namespace: Text
     hostname: str
     fs_group: int | None

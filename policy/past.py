@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from policy.explain_volumes import part_of
 from policy.model import SANDBOX_KEY
 from policy.reasons import MISSING, get, items, table
 
@@ -19,12 +20,13 @@ def assumed_state(data: Data, endpoint: str, request: Data, key: str) -> dict[st
         return {}
     annotations = table(get(request, "OCI", "Annotations"))
     name = annotations.get(_CRI + "sandbox-name", "pod")
+    stem = part_of(data, name, 1) if get(data, "pod", "stem") is True else None
     cid = get(request, "container_id")
     create = endpoint == "CreateContainerRequest"
     sandbox = cid if create and key == SANDBOX_KEY else annotations.get(_CRI + "sandbox-id", _UNKNOWN_ID)
     state: dict[str, object] = {
         "pod:sandbox": sandbox,
-        "pod:hostname": get(data, "pod", "hostname") or name,
+        "pod:hostname": get(data, "pod", "hostname") or (stem if stem is not None else name),
         "passed:-": create and key != SANDBOX_KEY,
     }
     if create and key == SANDBOX_KEY:

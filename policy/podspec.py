@@ -17,15 +17,17 @@ from policy.errors import UnsupportedError
 from policy.fields import (
     CONTAINER,
     CONTAINER_SECURITY,
+    EXEC,
     HANDLER,
     LIFECYCLE,
     POD,
     POD_SECURITY,
     PROBE,
+    SYSCTL,
     check_fields,
 )  # fmt: skip
 from policy.model import DEFAULT_CAPABILITIES, SANDBOX_KEY, After, Container, Kind, Pod
-from policy.names import longest, name_pattern
+from policy.names import pod_names
 from policy.reader import Reader, Table
 from policy.settings import DEFAULT_SETTINGS, Settings
 from policy.text import Hole, Text, expand
@@ -78,7 +80,11 @@ class _Builder:
         self.fs_group = reader.number(self.security, "fsGroup", ("securityContext",))
         self.sysctls = self.read_sysctls()
         self.volumes = VolumeReader(reader, self.fs_group)
+        self.names = pod_names(reader.workload)
         name = Text.of(self.hostname) if self.hostname else Text.of(Hole.POD_NAME)
+        if self.names.stem:
+            name = Text.of(Hole.POD_STEM)  # Which the job's controller writes over the template's.
+            self.hostname = ""
         self.environment = EnvironmentReader(reader, self.namespace, name, settings)
         self.oom = identity.oom_scores(
             reader, [found for kind in ("initContainers", "containers") for found in reader.items(self.spec, kind, ())]
@@ -99,9 +105,10 @@ class _Builder:
                 after = After(flag="ended:", key=built.key, passed=built.key)
         for path, item in self.reader.items(self.spec, "containers", ()):
             containers.append(self.container(path, item, Kind.APP, after))
-        workload = self.reader.workload
         return Pod(
-            name=name_pattern(workload.kind, workload.name, generated=workload.generate_name is not None),
+            name=self.names.pattern,
+            numbered=self.names.numbered,
+            stem=self.names.stem,
             namespace=self.namespace,
             hostname=self.hostname,
             fs_group=self.fs_group,
@@ -112,19 +119,12 @@ class _Builder:
 
     def check_names(self) -> None:
         workload = self.reader.workload
-        limit = longest(workload.kind, generated=workload.generate_name is not None)
+        limit = self.names.longest
         if len(workload.name) > limit:
             self.reader.refuse(
                 (),
                 f"with the name {workload.name!r} its pods' host names would be cut",
                 f"use at most {limit} characters",
-            )
-
-        if "Indexed" in {workload.get(*path, "spec", "completionMode") for path in ((), ("spec", "jobTemplate"))}:
-            self.reader.refuse(
-                (),
-                "an indexed job gives each pod a host name and a variable of its own, which are not described yet",
-                "use completionMode: NonIndexed",
             )
 
     def annotations(self) -> dict[str, str]:
@@ -137,9 +137,10 @@ class _Builder:
     def read_sysctls(self) -> dict[str, str]:
         found: dict[str, str] = {}
         for path, item in self.reader.items(self.security, "sysctls", ("securityContext",)):
+            check_fields(self.reader, item, SYSCTL, path)
             name, value = self.reader.text(item, "name", path), self.reader.text(item, "value", path)
             if name is not None and value is not None:
-                found[name.replace("/", ".")] = value
+                found[_dotted(name)] = value
         return found
 
     def sandbox(self) -> Container:
@@ -235,6 +236,13 @@ class _Builder:
             handlers.append(((*path, "lifecycle", name), hook))
         for place, handler in handlers:
             action = self.reader.table(handler, "exec", place)
+            check_fields(self.reader, action, EXEC, (*place, "exec"))
             if action and (command := self.reader.texts(action, "command", (*place, "exec"))):
                 found.append(command)
         return tuple(dict.fromkeys(found))
+
+
+def _dotted(name: str) -> str:
+    """The name of a sysctl with dots, as the kubelet makes it: what was a dot within a part becomes a slash."""
+    first = next((sign for sign in name if sign in "./"), ".")
+    return name if first == "." else name.translate(str.maketrans("./", "/."))

@@ -118,6 +118,8 @@ def _pod_data(pod: Pod) -> dict[str, object]:
             "name": {"pattern": pod.name},
             "namespace": _namespace(pod),
             "hostname": pod.hostname,
+            "numbered": pod.numbered,
+            "stem": pod.stem,
             "fs_group": pod.fs_group,
             "logs": pod.logs,
             "copies": _copies(pod.containers),

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -190,13 +191,20 @@ class Shim:
 
     @property
     def _hostname(self) -> str:
-        return self.pod.hostname or self.facts.name
+        return self._part(1) if self.pod.stem else self.pod.hostname or self.facts.name
+
+    def _part(self, which: int) -> str:
+        """What the pod's name consists of, where pods are numbered."""
+        found = re.match(self.pod.numbered, self.facts.name) if self.pod.numbered else None
+        return "" if found is None else found.group(which)
 
     def _fillings(self, cid: str, salt: str = "") -> Mapping[Hole, str]:
         facts = self.facts
         return {
             Hole.POD_NAME: facts.name,
             Hole.NAMESPACE: facts.namespace,
+            Hole.POD_STEM: self._part(1),
+            Hole.POD_NUMBER: self._part(2),
             Hole.POD_UID: facts.uid,
             Hole.SANDBOX_ID: facts.sandbox_id,
             Hole.CONTAINER_ID: cid,

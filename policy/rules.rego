@@ -98,8 +98,15 @@ hostname_ok(name) if {
 }
 
 hostname_ok(name) if {
+	not policy_data.pod.stem
 	policy_data.pod.hostname == ""
 	text_ok(policy_data.pod.name, name, {})
+}
+
+# A host name that is the beginning of the pod's name, which is not known yet: compared when it is.
+hostname_ok(name) if {
+	policy_data.pod.stem
+	regex.match("^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$", name)
 }
 
 sandbox_storage_ok(s) if {
@@ -179,7 +186,15 @@ pod_facts(key) := pod if {
 	}
 }
 
-same_hostname(name) if data.pstate["pod:hostname"] == name
+same_hostname(name) if {
+	not policy_data.pod.stem
+	data.pstate["pod:hostname"] == name
+}
+
+same_hostname(name) if {
+	policy_data.pod.stem
+	data.pstate["pod:hostname"] == part_of(name, 1)
+}
 
 same_hostname(_) if data.pstate["pod:hostname"] == policy_data.pod.hostname
 
@@ -327,13 +342,28 @@ text_ok(want, seen, _) if want == seen
 text_ok(want, seen, pod) if regex.match(filled(want.pattern, pod), seen)
 
 # A pattern names what this pod was pinned to; everything a person wrote is escaped in it, so these names cannot be theirs.
-filled(pattern, pod) := replace(replace(replace(replace(replace(
+filled(pattern, pod) := replace(replace(replace(replace(replace(replace(replace(
 	pattern,
+	"$(pod-stem)", part(pod, 1)),
+	"$(pod-number)", part(pod, 2)),
 	"$(pod-name)", escaped(pod, "name")),
 	"$(namespace)", escaped(pod, "namespace")),
 	"$(pod-uid)", escaped(pod, "uid")),
 	"$(sandbox-id)", escaped(pod, "id")),
 	"$(container-id)", escaped(pod, "container"))
+
+# Of pods that have a number, what their name consists of: 1 is all before the random end, 2 the number.
+part(_, _) := "-" if policy_data.pod.numbered == ""
+
+part(pod, _) := "-" if not pod.name
+
+
+part(pod, which) := replace(part_of(pod.name, which), ".", "[.]")
+
+part_of(name, which) := found[0][which] if {
+	policy_data.pod.numbered != ""
+	found := regex.find_all_string_submatch_n(policy_data.pod.numbered, name, 1)
+}
 
 escaped(pod, name) := replace(object.get(pod, name, "-"), ".", "[.]")
 

@@ -18,6 +18,8 @@ class Hole(Enum):
 
     POD_NAME = "pod name"
     NAMESPACE = "namespace"
+    POD_STEM = "host name"
+    POD_NUMBER = "pod number"
     POD_UID = "pod uid"
     SANDBOX_ID = "sandbox id"
     CONTAINER_ID = "container id"
@@ -39,6 +41,8 @@ class Hole(Enum):
 _PATTERNS: Mapping[Hole, str] = {
     Hole.POD_NAME: "$(pod-name)",
     Hole.NAMESPACE: "$(namespace)",
+    Hole.POD_STEM: "$(pod-stem)",
+    Hole.POD_NUMBER: "$(pod-number)",
     Hole.POD_UID: "$(pod-uid)",
     Hole.SANDBOX_ID: "$(sandbox-id)",
     Hole.CONTAINER_ID: "$(container-id)",

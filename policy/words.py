@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from policy.model import EPHEMERAL, SANDBOX_KEY, SHARED
+from policy.names import ORDINAL
 from policy.reasons import get, items, table, texts
 from policy.text import SUFFIX, readable
 
@@ -13,11 +14,12 @@ Data = Mapping[str, object]
 _KINDS: Final = {"init": "init container", "sidecar": "sidecar container", "app": "container"}
 _BEFORE: Final = {"begun:": "was started", "ended:": "has ended", "pod:": "was asked for"}
 _IN_NAMES: Final = (
-    ("(-[0-9]{1,10})?", "[-<number>]"),
     ("-[0-9]{1,10}", "-<number>"),
+    (f"-{ORDINAL}", "-<number>"),
     (f"-{SUFFIX}", "-<generated>"),
     (SUFFIX, "<generated>"),
 )
+_NUMBER: Final = re.compile(r"-\([0-9|{}\[\]-]+\)-")  # Below a job's completions.
 _ANY_NAMESPACE: Final = "any namespace, but one for the whole pod"
 
 
@@ -94,6 +96,7 @@ def shown(value: object) -> str:
 
 def pod_name(pattern: str) -> str:
     """The pattern of a pod's name, for people."""
+    pattern = _NUMBER.sub("-<number>-", pattern)
     for written, meant in _IN_NAMES:
         pattern = pattern.replace(written, meant)
     return readable(pattern)

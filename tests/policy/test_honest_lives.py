@@ -7,13 +7,16 @@ import pytest
 
 from images.config import ImageConfig
 from k8s.resources import load_folder, read_resources
-from policy.names import example_name
+from policy.names import pod_names
 from policy.podspec import expected_pod
 from policy.rego import policy_text, render
 from policy.settings import Settings
 from tests.support.policies import CONFIG, IMAGE, RICH, Case, case, layered_case, simple_pod
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "emojivoto" / "deployment"
+INDEXED = simple_pod(
+    kind="Job", container='args: ["$(JOB_COMPLETION_INDEX)", "$(HOST)"], env: [{name: HOST, value: "$(HOSTNAME)"}]'
+).replace("{template", "{completionMode: Indexed, completions: 12, template")
 PODS = {
     "rich": RICH,
     "simple": simple_pod(),
@@ -25,6 +28,7 @@ PODS = {
     "statefulset": simple_pod(kind="StatefulSet", name="db.v1"),
     "daemonset": simple_pod(kind="DaemonSet"),
     "job": simple_pod(kind="Job"),
+    "indexed job": INDEXED,
     "hostname": simple_pod(spec="hostname: fixed"),
     "guaranteed": simple_pod(
         container="resources: {limits: {cpu: 1, memory: 1Gi}, requests: {cpu: '1000m', memory: 1Gi}}"
@@ -69,8 +73,8 @@ def test_every_replica_of_a_coordinator_has_the_one_policy() -> None:
     text = simple_pod(kind="StatefulSet", name="coordinator")
     first = case(text)
     assert first.policy == case(text).policy
-    assert '"^coordinator-[0-9]{1,10}$"' in first.policy.text
-    assert example_name("StatefulSet", "coordinator", 1) == "coordinator-1"
+    assert '"^coordinator-(0|[1-9][0-9]{0,9})$"' in first.policy.text
+    assert pod_names(first.workload, 1).example == "coordinator-1"
     assert first.policy.sha256 == policy_text(first.workload, {IMAGE: CONFIG}).sha256
 
 

@@ -12,8 +12,9 @@ from tests.support.policies import CONFIG, IMAGE, case, pod_of, simple_pod
 
 POD_FIELDS = [
     "hostNetwork: true", "hostPID: true", "hostIPC: true", "hostUsers: false", "setHostnameAsFQDN: true",
-    "os: {name: windows}", "ephemeralContainers: [{name: x}]", "resourceClaims: []", "resources: {}", "volumez: []",
-    "shareProcessNamespace: 'yes'", "securityContext: {seLinuxOptions: {}}", "securityContext: {windowsOptions: {}}",
+    "os: {name: windows}", "ephemeralContainers: [{name: x}]", "resourceClaims: [{name: x}]", "resources: {limits: {cpu: 1}}", "volumez: []",
+    "shareProcessNamespace: 'yes'", "securityContext: {seLinuxOptions: {user: x}}",
+    "securityContext: {windowsOptions: {hostProcess: true}}",
     "securityContext: {runAsUser: 5}", "securityContext: {runAsUser: -1, runAsGroup: 1}",
     "securityContext: {fsGroup: x}", "securityContext: {supplementalGroups: [x]}",
     "securityContext: {appArmorProfile: {type: Localhost}}",
@@ -42,7 +43,7 @@ CONTAINER_FIELDS = [
     "env: [{name: A, valueFrom: {secretKeyRef: {name: absent, key: x}}}]",
     "env: [{name: A, valueFrom: {configMapKeyRef: {name: absent, key: x, optional: true}}}]",
     "envFrom: [{configMapRef: {name: absent}}]", "envFrom: [{secretRef: {name: absent}}]", "envFrom: [{odd: {}}]",
-    "resources: {limits: {nvidia.com/gpu: 1}}", "resources: {limits: {hugepages-2Mi: 1}}", "resources: {claims: []}",
+    "resources: {limits: {nvidia.com/gpu: 1}}", "resources: {limits: {hugepages-2Mi: 1}}", "resources: {claims: [{name: x}]}",
     "resources: {limits: {memory: lots}}", "readinessProbe: {odd: 1}", "lifecycle: {odd: 1}",
     "lifecycle: {preStop: {odd: 1}}", "readinessProbe: {exec: {command: text}}", "tty: 1",
 ]  # fmt: skip
@@ -236,12 +237,6 @@ def test_a_name_too_long_for_a_host_name_is_refused() -> None:
         if kind != "CronJob":
             pod_of(simple_pod(kind=kind, name="a" * limit))
             assert f"use at most {limit} characters" in str(refused(simple_pod(kind=kind, name="a" * (limit + 1))))
-
-
-def test_an_indexed_job_is_refused() -> None:
-    """Its controller adds a host name and a variable that stand in no template."""
-    indexed = simple_pod(kind="Job").replace("spec: {template", "spec: {completionMode: Indexed, template", 1)
-    assert "NonIndexed" in str(refused(indexed))
 
 
 def test_a_line_that_the_agent_could_not_read_is_refused() -> None:

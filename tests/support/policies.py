@@ -14,7 +14,7 @@ from k8s.yamlfile import YamlFile
 from policy.evaluate import Decision, PolicyEngine
 from policy.explain import reasons
 from policy.model import SANDBOX_KEY, Pod
-from policy.names import example_name
+from policy.names import pod_names
 from policy.podspec import expected_pod
 from policy.reasons import get
 from policy.rego import Policy, policy_data, render
@@ -141,7 +141,7 @@ class Case:
 
     def __post_init__(self) -> None:
         self.policy = render(self.pod)
-        name = example_name(self.workload.kind, self.workload.name, generated=self.workload.generate_name is not None)
+        name = pod_names(self.workload).example
         self.shim = Shim(self.pod, PodFacts(name=name, namespace=self.pod.namespace.literal or "default"))
         self.engine = PolicyEngine(self.policy.text)
 
