@@ -1,6 +1,7 @@
 """`contrast dev`: a simulated platform, to try everything on one machine; all of it lives in `localnode`."""
 
 import asyncio
+import contextlib
 import os
 import secrets
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from cli.output import Output, clean
 from cli.session import Session, example, json_option
 from images.cache import cache_directory
 from localnode.detach import start_detached, status, stop
+from localnode.errors import LocalNodeError
 from localnode.guest import MESH_PORT, find_coordinator, run_in_guest
 from localnode.node import NodeSettings, run_node
 from localnode.rundir import DevFolder
@@ -171,7 +173,13 @@ def run(
     report = _reporter(session)
     if detach:
         asyncio.run(demand_manifest(settings.root, coordinator, session.output))
-        ctx.exit(start_detached(settings, environ=dict(os.environ), report=report))
+        try:
+            ctx.exit(start_detached(settings, environ=dict(os.environ), report=report))
+        except KeyboardInterrupt:
+            with contextlib.suppress(LocalNodeError):
+                if any(item.subject != "coordinator" for item in status(settings.root)):
+                    session.output.note("the pods go on in the background: `contrast dev status`, `contrast dev stop`")
+            raise
     ctx.exit(asyncio.run(run_node(settings, environ=dict(os.environ), report=report)))
 
 

@@ -4,6 +4,7 @@ Every package raises types with a stable `code` whose message says what to do, s
 What has no code is a defect of ours and stays a traceback.
 """
 
+import errno
 from dataclasses import dataclass
 from typing import Final
 
@@ -41,9 +42,12 @@ def failure_of(error: BaseException) -> Failure | None:
             return _failure(error, str(error), (), error.code, 4)
         case OSError():
             name = f"{error.filename}: " if error.filename else ""
-            return _failure(error, f"{name}{error.strerror or error}", (), "local_io", 4)
+            full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+            advice = ("free some space where this command writes (temporary files: TMPDIR), and run it again",)
+            return _failure(error, f"{name}{error.strerror or error}", advice if full else (), "local_io", 4)
         case _ if type(error).__module__.partition(".")[0] in _OURS and isinstance(getattr(error, "code", None), str):
-            return _failure(error, str(error), (), str(getattr(error, "code")), 1)  # noqa: B009 checked just above
+            code = str(getattr(error, "code"))  # noqa: B009 checked just above
+            return _failure(error, str(error), (), code, 4 if code == "local_io" else 1)
         case _:
             return None
 

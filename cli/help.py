@@ -22,6 +22,7 @@ _SUBJECTS: Final = {
 
 `contrast dev guest` ends with the exit code of the program in the guest. With --json a command that fails prints
 {"ok": false, "code": …, "message": …, "details": […]} on stdout; `code` is stable. The words go to stderr in any case.
+A command line that cannot be read (2) is answered in words alone.
 """.rstrip(),
     "files": """\
 Files of a workspace (the working directory, or --workspace-dir):

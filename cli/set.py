@@ -198,7 +198,12 @@ def _keys(
     named = manifest.workload_owner_key_digests
     if not named:
         output.warn("this manifest names no owner key: it can never be replaced in its ledger")
-    elif keys and not any(key_digest(key.public_key()) in named for key in keys):
+    elif not keys:
+        output.warn(
+            f"nothing signs this manifest: {workspace.shown(workspace.workload_owner_key)} is not there, and no "
+            "--workload-owner-key was given"
+        )
+    elif not any(key_digest(key.public_key()) in named for key in keys):
         output.warn("this manifest names none of your keys: after it you cannot set another one")
     return keys
 

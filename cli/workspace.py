@@ -172,7 +172,8 @@ def apply_changes(changes: Sequence[FileChange]) -> None:
         _undo(staged)
         if isinstance(error, RefusedError):
             raise
-        name = error.filename or (str(changes[len(staged)].path) if len(staged) < len(changes) else "")
+        # While files are staged it has a name of ours that nobody typed.
+        name = str(changes[len(staged)].path) if len(staged) < len(changes) else error.filename or ""
         raise LocalFileError(
             f"cannot write {name}: {error.strerror or error}; every file is as it was before"
         ) from error

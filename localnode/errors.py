@@ -13,6 +13,12 @@ class DevWorkspaceError(LocalNodeError):
     code = "dev_workspace"
 
 
+class UnwritableError(DevWorkspaceError):
+    """A file of the workspace cannot be written: no space, no permission."""
+
+    code = "local_io"
+
+
 class PodNotFoundError(LocalNodeError):
     """No confidential pod of that name in the given files."""
 

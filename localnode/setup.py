@@ -17,7 +17,7 @@ from attestation.errors import AttestationError
 from attestation.simulated.vendor import DEFAULT_TCB, ProductName, VendorChain
 from attestation.snp.products import Tcb
 from images.build import DEFAULT_PATH, File, ImageSpec, write_layout
-from localnode.errors import DevWorkspaceError
+from localnode.errors import DevWorkspaceError, UnwritableError
 from localnode.rundir import DevFolder, private_folder, write_private
 
 VERSION: Final = "v0.1.0"
@@ -83,7 +83,7 @@ def dev_init(root: Path, *, now: datetime, product: str = "Milan") -> Prepared:
             write_private(folder.reference_values, _reference_values(vendor, measurement))
         pinned = write_layout(folder.images, {reference(program): _program_image(program) for program in PACKAGES})
     except OSError as error:
-        raise DevWorkspaceError(f"{folder.dev} cannot be written: {error}") from error
+        raise UnwritableError(f"{error.filename or folder.dev} cannot be written: {error.strerror or error}") from error
     except AttestationError as error:
         raise DevWorkspaceError(str(error)) from error
     load_platform(root)  # What was kept must fit together.

@@ -543,3 +543,10 @@ def test_the_control_chain_is_followed_over_a_recovery(world: World, store: Memo
         }
         first, second = document["coordinators"]
         assert (first["closed"], second["closed"]) == (second["opened"] + 1, None)
+
+
+def test_a_manifest_that_nothing_signs_is_told_before_it_is_refused(world: World, live: LiveCoordinator) -> None:
+    """`not signed`, from far away, does not say which file was looked for here."""
+    (world.root / "workload-owner.pem").unlink()
+    refused = world.refused("set", "-c", live.address, SIMULATED, "deployment", because="not_an_owner")
+    assert "nothing signs this manifest: workload-owner.pem is not there" in refused.stderr

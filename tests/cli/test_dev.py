@@ -144,3 +144,17 @@ def test_a_coordinator_without_pods_is_shown_with_what_comes_next(monkeypatch: p
     result = run("status", "--json")
     assert json.loads(result.stdout)["subject"] == "coordinator"
     assert "contrast dev run" in result.stderr
+
+
+def test_pods_that_go_on_after_an_interrupt_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`interrupted` alone reads as if nothing ran."""
+    _settings(monkeypatch, "cli.dev.start_detached", 0)
+
+    def interrupted(*_: object, **__: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("cli.dev.start_detached", interrupted)
+    monkeypatch.setattr("cli.dev.status", lambda _: (Status(subject="web-0", phase=Phase.PENDING),))
+    result = run("run", "--detach", "deployment/")
+    assert result.exit_code == 130
+    assert "contrast dev stop" in result.stderr

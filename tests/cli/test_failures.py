@@ -5,6 +5,7 @@ import pytest
 from cli.errors import LocalFileError, NoAnswerError, RefusedError, UsageFaultError
 from cli.failures import failure_of
 from ledger.errors import LedgerContentError, StoreFullError
+from localnode.errors import UnwritableError
 from manifest.errors import ManifestError, Problem
 from wire.problem import UnreachableError
 
@@ -21,6 +22,8 @@ from wire.problem import UnreachableError
         (LedgerContentError(7, "broken"), 1, "ledger_damaged"),
         (ManifestError((Problem("a", "b", 3),)), 1, "invalid_manifest"),
         (PermissionError(13, "Permission denied", "/x"), 4, "local_io"),
+        (OSError(28, "No space left on device"), 4, "local_io"),
+        (UnwritableError("no space"), 4, "local_io"),
         (ExceptionGroup("tasks", [UnreachableError("gone")]), 3, "unreachable"),
     ],
 )
@@ -49,3 +52,9 @@ def test_text_of_a_stranger_cannot_steer_the_terminal() -> None:
     assert failure is not None
     assert "\x1b" not in failure.message
     assert "\x07" not in failure.details[0]
+
+
+def test_a_full_disk_is_told_with_what_to_do() -> None:
+    failure = failure_of(OSError(28, "No space left on device"))
+    assert failure is not None
+    assert "free some space" in failure.details[0]

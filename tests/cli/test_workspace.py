@@ -188,3 +188,11 @@ def test_a_missing_file_of_the_workspace_is_told_with_the_command_that_makes_it(
     """`no such file` alone sends a newcomer back to the manual."""
     with pytest.raises(LocalFileError, match=rf"no such file \(.*`{command}`"):
         read_file(tmp_path / "none", what=what)
+
+
+def test_a_file_that_cannot_be_written_is_told_by_its_own_name(tmp_path: Path) -> None:
+    """Not by the name of a temporary file that nobody typed."""
+    (tmp_path / "blocked").write_text("")
+    with pytest.raises(LocalFileError, match=r"cannot write .*/blocked/page\.html: ") as caught:
+        write_atomic(tmp_path / "blocked" / "page.html", b"x")
+    assert ".new" not in str(caught.value)
