@@ -12,7 +12,8 @@ from tests.support.policies import CONFIG, IMAGE, case, pod_of, simple_pod
 
 POD_FIELDS = [
     "hostNetwork: true", "hostPID: true", "hostIPC: true", "hostUsers: false", "setHostnameAsFQDN: true",
-    "os: {name: windows}", "ephemeralContainers: [{name: x}]", "resourceClaims: [{name: x}]", "resources: {limits: {cpu: 1}}", "volumez: []",
+    "os: {name: windows}", "ephemeralContainers: [{name: x}]",
+    "resourceClaims: [{name: x}]", "resources: {limits: {cpu: 1}}", "volumez: []",
     "shareProcessNamespace: 'yes'", "securityContext: {seLinuxOptions: {user: x}}",
     "securityContext: {windowsOptions: {hostProcess: true}}",
     "securityContext: {runAsUser: 5}", "securityContext: {runAsUser: -1, runAsGroup: 1}",
@@ -43,7 +44,8 @@ CONTAINER_FIELDS = [
     "env: [{name: A, valueFrom: {secretKeyRef: {name: absent, key: x}}}]",
     "env: [{name: A, valueFrom: {configMapKeyRef: {name: absent, key: x, optional: true}}}]",
     "envFrom: [{configMapRef: {name: absent}}]", "envFrom: [{secretRef: {name: absent}}]", "envFrom: [{odd: {}}]",
-    "resources: {limits: {nvidia.com/gpu: 1}}", "resources: {limits: {hugepages-2Mi: 1}}", "resources: {claims: [{name: x}]}",
+    "resources: {limits: {nvidia.com/gpu: 1}}", "resources: {limits: {hugepages-2Mi: 1}}",
+    "resources: {claims: [{name: x}]}",
     "resources: {limits: {memory: lots}}", "readinessProbe: {odd: 1}", "lifecycle: {odd: 1}",
     "lifecycle: {preStop: {odd: 1}}", "readinessProbe: {exec: {command: text}}", "tty: 1",
 ]  # fmt: skip
