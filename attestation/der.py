@@ -5,6 +5,7 @@ one day.
 """
 
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Final
 
 from attestation.errors import CertificateError
@@ -109,25 +110,7 @@ class Reader:
     def time(self) -> datetime:
         """A UTCTime or GeneralizedTime with seconds and Z (RFC 5280, section 4.1.2.5)."""
         tag = self.peek()
-        content = self.read(UTC_TIME if tag == UTC_TIME else GENERALIZED_TIME)
-        digits = 12 if tag == UTC_TIME else 14
-        text = content[:-1]
-        if len(text) != digits or content[-1:] != b"Z" or not text.isdigit():
-            raise CertificateError("a time is not written as digits and Z")
-        if digits == 12:
-            text = (b"19" if text[:2] >= b"50" else b"20") + text
-        try:
-            return datetime(
-                int(text[:4]),
-                int(text[4:6]),
-                int(text[6:8]),
-                int(text[8:10]),
-                int(text[10:12]),
-                int(text[12:]),
-                tzinfo=UTC,
-            )
-        except ValueError:
-            raise CertificateError(f"a time {text.decode('ascii')} is in no calendar") from None
+        return _moment(self.read(UTC_TIME if tag == UTC_TIME else GENERALIZED_TIME), 12 if tag == UTC_TIME else 14)
 
     def finish(self) -> None:
         """Demand that nothing is left."""
@@ -161,6 +144,27 @@ def span(data: bytes, position: int, end: int, tag: int) -> tuple[int, int]:
     if stop > end:
         raise CertificateError(f"byte {position}: the element ends at {stop}, after its container's {end}")
     return start, stop
+
+
+@lru_cache(maxsize=1024)  # Authorities and lists come again with every report.
+def _moment(content: bytes, digits: int) -> datetime:
+    text = content[:-1]
+    if len(text) != digits or content[-1:] != b"Z" or not text.isdigit():
+        raise CertificateError("a time is not written as digits and Z")
+    if digits == 12:
+        text = (b"19" if text[:2] >= b"50" else b"20") + text
+    try:
+        return datetime(
+            int(text[:4]),
+            int(text[4:6]),
+            int(text[6:8]),
+            int(text[8:10]),
+            int(text[10:12]),
+            int(text[12:]),
+            tzinfo=UTC,
+        )
+    except ValueError:
+        raise CertificateError(f"a time {text.decode('ascii')} is in no calendar") from None
 
 
 def dotted(oid: bytes) -> str:

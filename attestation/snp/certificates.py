@@ -304,6 +304,7 @@ def printable(value: bytes) -> str:
     return text
 
 
+@lru_cache(maxsize=64)  # As the names: there are a few, and each authority has one of them.
 def _path_length(value: bytes, name: str) -> int | None:
     reader = Reader(value)
     constraints = reader.enter(der.SEQUENCE)
@@ -315,6 +316,7 @@ def _path_length(value: bytes, name: str) -> int | None:
     return path_length
 
 
+@lru_cache(maxsize=64)
 def _key_usage(value: bytes) -> int:
     reader = Reader(value)
     content = reader.read(der.BIT_STRING)
