@@ -1,5 +1,6 @@
 """`contrast ledger compare` and `check-evidence`: two histories of one ledger become a proof for third persons.
 
+Where both branches begin with an epoch on one and the same entry, that is a proof of its own (`ledger.twin_epochs`).
 A side is whatever holds a finished checkpoint: a note, a receipt, or a ledger in any form that `sources` opens. A
 ledger brings its own keys along, judged by its own manifests; files need keys from somebody who verified.
 """
@@ -20,13 +21,21 @@ from cli.session import Session, example, json_option
 from cli.sources import open_ledger
 from cli.workspace import apply_changes, change, read_file
 from ledger.checkpoint import Checkpoint
-from ledger.contradiction import Fork, ForkEvidence, make_evidence, parse_evidence, verify_evidence
+from ledger.contradiction import EvidenceError, Fork, ForkEvidence, make_evidence, parse_evidence, verify_evidence
 from ledger.errors import NoteError
 from ledger.keyring import Keyring
 from ledger.merkle import range_root
-from ledger.proof import parse_proof
+from ledger.proof import TlogProof, parse_proof
 from ledger.source import Source
 from ledger.tilenodes import TileNodes
+from ledger.twin_epochs import FORMAT as TWINS
+from ledger.twin_epochs import (
+    EpochFork,
+    EpochForkEvidence,
+    make_epoch_evidence,
+    parse_epoch_evidence,
+    verify_epoch_evidence,
+)
 
 _PROOF = b"c2sp.org/tlog-proof@v1\n"
 KEYS = click.option(
@@ -44,8 +53,9 @@ class Side:
 
     name: str
     note: bytes
-    keys: Keyring | None
-    source: Source | None
+    keys: Keyring | None = None
+    source: Source | None = None
+    proof: TlogProof | None = None
 
 
 @click.command(
@@ -65,7 +75,8 @@ def compare(session: Session, *, one: str, other: str, key_paths: tuple[Path, ..
 
     A and B are checkpoint files, receipts, or ledgers (folder, tar, address). Exit code 0: they agree. Exit code 1:
     they contradict each other, and the evidence is written, or one of them does not count. Of two sizes, the longer
-    side must be a ledger, since only its tiles show what it was at the smaller size.
+    side must be a ledger, since only its tiles show what it was at the smaller size. Receipts (`ledger receipt --seq`)
+    of two entries that opened a Coordinator's epoch on one and the same entry prove a fork whatever their sizes are.
     """
     output = session.output
     with ExitStack() as stack:
@@ -84,16 +95,30 @@ def compare(session: Session, *, one: str, other: str, key_paths: tuple[Path, ..
             nodes = TileNodes(longer.size, tile_reader(side.source))
             return range_root(0, size, nodes.node), nodes.consistency(size)
 
-        evidence = make_evidence(pairs[0], pairs[1], history=history)
+        twins = _twins(sides, keyrings)
+        files: dict[Path, bytes] = {}
+        target = path or Path("fork.json")
+        try:
+            evidence = make_evidence(pairs[0], pairs[1], history=history)
+        except UsageFaultError:
+            if twins is None:
+                raise
+            evidence = None
     sizes = " and ".join(str(checkpoint.size) for checkpoint in checkpoints)
-    if evidence is None:
+    words: list[str] = []
+    if evidence is not None:
+        words += _words(verify_evidence(evidence, keyrings))
+        files[target] = evidence.text()
+    if twins is not None:
+        words += _twin_words(verify_epoch_evidence(twins, keyrings))
+        files[target.with_stem(target.stem + "-epochs") if files else target] = twins.text()
+    if not files:
         output.document({"ok": True, "agree": True, "sizes": [checkpoint.size for checkpoint in checkpoints]})
         output.say(f"they agree: one history of {checkpoints[0].origin}, at sizes {sizes}", style="bold green")
         return
-    fork = verify_evidence(evidence, keyrings)
-    target = path or Path("fork.json")
-    apply_changes(change(target, evidence.text(), what="evidence"))
-    raise RefusedError(f"the ledger is FORKED; the evidence is in {target}", details=_words(fork))
+    apply_changes(tuple(each for name, raw in files.items() for each in change(name, raw, what="evidence")))
+    names = " and ".join(map(str, files))
+    raise RefusedError(f"the ledger is FORKED; the evidence is in {names}", details=tuple(words))
 
 
 @click.command(name="check-evidence", epilog=example("contrast ledger check-evidence fork.json --vkeys ledger.vkeys"))
@@ -107,8 +132,12 @@ def check_evidence(session: Session, *, path: Path, key_paths: tuple[Path, ...])
     Needs the keys of the ledger by somebody who verified it. A Coordinator's epoch that these keys do not name, or that
     was not open at that size, makes a checkpoint count for nothing.
     """
-    evidence: ForkEvidence = parse_evidence(read_file(path, what="evidence"))
+    raw = read_file(path, what="evidence")
     keyrings = [read_keyring(session, each) for each in key_paths or (None,)]
+    if TWINS.encode() in raw[:100]:
+        _check_twins(session, verify_epoch_evidence(parse_epoch_evidence(raw), keyrings))
+        return
+    evidence: ForkEvidence = parse_evidence(raw)
     fork = verify_evidence(evidence, keyrings)
     session.output.document(
         {
@@ -124,14 +153,73 @@ def check_evidence(session: Session, *, path: Path, key_paths: tuple[Path, ...])
         session.output.say(line)
 
 
+def _check_twins(session: Session, fork: EpochFork) -> None:
+    sides = (fork.first, fork.second)
+    session.output.document(
+        {
+            "ok": True,
+            "origin": fork.first.checkpoint.origin,
+            "opened": fork.seq,
+            "parent": fork.parent.hex(),
+            "sizes": [side.checkpoint.size for side in sides],
+            "roots": [side.checkpoint.root.hex() for side in sides],
+            "epochs": [side.epoch.key.public.hex() for side in sides],
+        }
+    )
+    origin = fork.first.checkpoint.origin
+    session.output.say(f"PROVEN: {origin} has two Coordinators on one entry, and so two histories", style="bold red")
+    for line in _twin_words(fork):
+        session.output.say(line)
+
+
+def _twin_words(fork: EpochFork) -> tuple[str, ...]:
+    return tuple(
+        f"epoch {side.epoch.key.public.hex()[:16]} opened at entry {fork.seq} on {fork.parent.hex()[:16]}, in the tree "
+        f"of {side.checkpoint.size} entries with root {side.checkpoint.root.hex()}"
+        for side in (fork.first, fork.second)
+    )
+
+
+def _twins(sides: Sequence[Side], keyrings: Sequence[Keyring]) -> EpochForkEvidence | None:
+    """Two epochs on one parent, if the sides prove any: receipts as they are, ledgers by their epochs' keys."""
+    one, other = sides
+    for mine in _openings(one, other):
+        for yours in _openings(other, one):
+            try:
+                found = make_epoch_evidence(mine, yours)
+                if found is not None:
+                    verify_epoch_evidence(found, keyrings)
+                    return found
+            except EvidenceError:
+                continue  # Receipts of something else than epochs that these keys know; the notes may still contradict.
+    return None
+
+
+def _openings(side: Side, other: Side) -> list[TlogProof]:
+    """Receipts of the entries that opened epochs which the other side does not know."""
+    if side.proof is not None:
+        return [side.proof] if side.proof.extra else []
+    if side.keys is None or side.source is None:
+        return []
+    known = set() if other.keys is None else {each.key for each in other.keys.epochs}
+    size = int(side.note.split(b"\n", 2)[1])
+    nodes = TileNodes(size, tile_reader(side.source))
+    return [
+        TlogProof(seq, tuple(nodes.inclusion(seq)), side.note.decode(), side.source.entry(seq))
+        for seq in (each.first - 1 for each in side.keys.epochs if each.key not in known)
+        if seq < size
+    ]
+
+
 def _side(stack: ExitStack, where: str) -> Side:
     path = Path(where)
     if "://" not in where and path.is_file():
         raw = read_file(path, what="checkpoint")
         if raw.startswith(_PROOF):
-            return Side(name=where, note=parse_proof(raw).checkpoint_raw.encode(), keys=None, source=None)
+            proof = parse_proof(raw)
+            return Side(name=where, note=proof.checkpoint_raw.encode(), proof=proof)
         if raw.startswith(b"contrast.invalid/"):
-            return Side(name=where, note=raw, keys=None, source=None)
+            return Side(name=where, note=raw)
     opened = stack.enter_context(open_ledger(where))
     note = opened.source.checkpoint()
     size = int(note.split(b"\n", 2)[1])

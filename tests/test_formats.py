@@ -15,9 +15,13 @@ from coordinator.events import Link, pack_event
 from coordinator.keys import Seed, public_bytes
 from ledger.checkpoint import Checkpoint, epoch_name, origin_of
 from ledger.codec import pack
+from ledger.contradiction import ForkEvidence
 from ledger.cose import build_receipt, cose_line
 from ledger.entry import Body, Entry, sign, signing_input
+from ledger.merkle import node_hash
 from ledger.note import NoteSigner, ed25519_key, sign_note
+from ledger.proof import TlogProof
+from ledger.twin_epochs import make_epoch_evidence
 from manifest.authorise import genesis_previous, transition
 from manifest.authorise import signing_input as owner_input
 from tests.conftest import PROJECT
@@ -60,6 +64,31 @@ _CERTIFICATE = events.CertificateIssued(
     not_after=1_731_536_000,
 )
 _EVIDENCE = ("simulated", (("report", H1), ("vek", H2)))
+
+
+def _note(size: int, root: bytes, epoch: Ed25519PrivateKey) -> str:
+    signers = [NoteSigner(ORIGIN, LEDGER), NoteSigner(epoch_name(ORIGIN), epoch)]
+    return sign_note(Checkpoint(ORIGIN, size, root).text(), signers)
+
+
+def _fork_evidence() -> bytes:
+    first, second = _note(5, H1, EPOCH), _note(9, H2, EPOCH)
+    return ForkEvidence(first=first, second=second, prefix_root=H3, consistency=(H1, H2)).text()
+
+
+def _opening(epoch: Ed25519PrivateKey) -> TlogProof:
+    """The receipt of an entry that opens *epoch* on H1, in a tree of two leaves, the first of which is H2."""
+    body = Body(public_bytes(epoch), 1, 1_700_000_000_123, H1, "epoch.opened", b"\x90", b"")
+    unsigned = Entry.unsigned(body)
+    entry = unsigned.signed(sign(unsigned.body_hash, epoch))
+    return TlogProof(1, (H2,), _note(2, node_hash(H2, entry.leaf_hash), epoch), entry.raw)
+
+
+def _epoch_fork_evidence() -> bytes:
+    made = make_epoch_evidence(_opening(EPOCH), _opening(Ed25519PrivateKey.from_private_bytes(b"\x03" * 32)))
+    assert made is not None
+    return made.text()
+
 
 EXAMPLES: dict[str, Callable[[], bytes]] = {
     "canonical": lambda: pack([1, b"\x00\xff", "é", [True, None], 2**63 - 1]),
@@ -138,6 +167,8 @@ EXAMPLES: dict[str, Callable[[], bytes]] = {
         ledger_key=ed25519_key(ORIGIN, public_bytes(LEDGER)),
         epoch_keys=[ed25519_key(epoch_name(ORIGIN), public_bytes(EPOCH))],
     ),
+    "fork-evidence": _fork_evidence,
+    "epoch-fork-evidence": _epoch_fork_evidence,
     "report-data": lambda: report_data(Purpose.WORKLOAD, H1, workload_subject(b"\x30\x00", H2)),
     "workload-subject": lambda: workload_subject(b"\x30\x00", H2),
     "epoch-subject": lambda: epoch_subject(ORIGIN, 0, H1, H2, H3),

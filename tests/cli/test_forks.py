@@ -254,6 +254,31 @@ def test_two_exports_that_contradict_become_evidence_for_a_third_person(forked: 
     third.refused("ledger", "check-evidence", "bad.json", "--vkeys", keys[0], because="no evidence")
 
 
+def test_two_coordinators_on_one_entry_are_evidence_of_their_own(forked: Forked, tmp_path: Path) -> None:
+    """The moment of the fork, for a third person who has neither ledger, and of sides who have receipts only."""
+    yours = forked.yours.root / "verify" / "ledger"
+    keys = [each.root / "verify" / "ledger.vkeys" for each in (forked.yours, forked.mine)]
+    both = ("--vkeys", str(keys[0]), "--vkeys", str(keys[1]))
+    said = forked.mine.refused("ledger", "compare", "verify/ledger", str(yours), because="FORKED")
+    assert "fork-epochs.json" in said.output
+    assert "opened at entry 5" in " ".join(said.output.split())
+    for world in (forked.mine, forked.yours):
+        world.ok("ledger", "receipt", "verify/ledger", "--seq", "5", "-o", "opened")
+    (forked.mine.root / "theirs").write_bytes((forked.yours.root / "opened").read_bytes())
+    forked.mine.refused("ledger", "compare", "opened", "theirs", *both, "-o", "twins.json", because="FORKED")
+    (tmp_path / "third").mkdir()
+    third = World(tmp_path / "third")
+    for name in ("fork-epochs.json", "twins.json"):
+        (third.root / name).write_bytes((forked.mine.root / name).read_bytes())
+        assert "two Coordinators on one entry" in third.ok("ledger", "check-evidence", name, *both).output
+        document = json.loads(third.ok("ledger", "check-evidence", name, *both, "--json").stdout)
+        assert (document["opened"], len(set(document["epochs"]))) == (5, 2)
+        third.refused("ledger", "check-evidence", name, *both[:2], because="never judged")
+    raw = (third.root / "twins.json").read_bytes()
+    (third.root / "bad.json").write_bytes(raw.replace(b'"second"', b'"sekond"'))
+    third.refused("ledger", "check-evidence", "bad.json", *both, because="no evidence")
+
+
 def test_a_receipt_is_enough_on_the_shorter_side(forked: Forked) -> None:
     """A pod's receipt, or a certificate holder's, carries the head that it was issued under."""
     keys = ("--vkeys", "verify/ledger.vkeys")
