@@ -1,11 +1,13 @@
 """Completes evidence with what it takes to judge it: certificates, revocation lists, Intel's collateral.
 
-What came along is kept, with one exception: a revocation list that the vendor gives us under its own address replaces
-one that came with the evidence, because nothing in a list says whether it is for ASKs or for ASVKs.
+What came along is kept, with two exceptions. A revocation list that the vendor gives us under its own address replaces
+one that came with the evidence, because nothing in a list says whether it is for ASKs or for ASVKs. And a VCEK that is
+for another TCB or chip than the report counts as none: hosts go on handing out the one from before their last update.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Final, Self
 
@@ -23,7 +25,7 @@ from attestation.errors import (
     ReportError,
 )
 from attestation.evidence import Evidence, Kind
-from attestation.snp.endorsement import EndorsementKind, parse_endorsement
+from attestation.snp.endorsement import Endorsement, EndorsementKind, parse_endorsement
 from attestation.snp.products import GENOA, MILAN, PRODUCTS, TURIN, Product, parse_tcb, product_of
 from attestation.snp.report import SIGNING_KEY_VLEK, Report, parse_report
 from attestation.tdx.pck import Platform, parse_platform
@@ -121,6 +123,8 @@ class Endorser:
         kind = EndorsementKind.VLEK if is_vlek else EndorsementKind.VCEK
         found: dict[str, bytes] = {}
         vek = evidence.part("vek")
+        if vek is not None and self._sources.amd is not None and not _fits(vek, raw):
+            vek = None
         if vek is None:
             found = await self._thim(report)
             if not found:
@@ -241,7 +245,7 @@ class PodEndorser(Endorser):
 
 
 def is_complete(evidence: Evidence) -> bool:
-    """Whether certificates and collateral are there, so that nothing about one chip must be asked for.
+    """Whether certificates and collateral are there and fit, so that nothing about one chip must be asked for.
 
     A revocation list may still be wanted: it is one for all chips of a product.
     """
@@ -250,7 +254,12 @@ def is_complete(evidence: Evidence) -> bool:
         Kind.AZURE: ("vek", "intermediate", "root"),
         Kind.TDX: ("collateral",),
     }.get(evidence.kind, ())
-    return all(evidence.part(role) is not None for role in wanted)
+    if any(evidence.part(role) is None for role in wanted):
+        return False
+    vek = evidence.part("vek")
+    if vek is None or evidence.kind is Kind.SIMULATED:
+        return True
+    return _fits(vek, _report_of(evidence) if evidence.kind is Kind.AZURE else evidence.part("report") or b"")
 
 
 def _report_of(evidence: Evidence) -> bytes:
@@ -280,12 +289,33 @@ def _product_of(vek: bytes, report: Report) -> Product:
     return PRODUCTS.get(name) or _candidates(report)[0]
 
 
+@lru_cache(maxsize=512)  # One for each chip and TCB, and every report of it brings it along.
+def _endorsement(vek: bytes) -> Endorsement | None:
+    try:
+        return parse_endorsement(vek)
+    except CertificateError:
+        return None
+
+
+def _fits(vek: bytes, raw: bytes) -> bool:
+    """Whether *vek* may have signed the report *raw*; True also where AMD could not be asked for another one."""
+    try:
+        report = parse_report(raw)
+    except ReportError:
+        return True
+    if report.signing_key == SIGNING_KEY_VLEK or not any(report.chip_id):
+        return True
+    endorsement = _endorsement(vek)
+    if endorsement is None or endorsement.kind is not EndorsementKind.VCEK:
+        return False
+    layout = PRODUCTS[MILAN if endorsement.tcb.fmc is None else TURIN]
+    return endorsement.tcb == parse_tcb(report.reported_tcb, layout) and _is_for(vek, report.chip_id)
+
+
 def _is_for(vek: bytes, chip_id: bytes) -> bool:
     """Whether a VCEK is for a chip; what cannot be read is for none, and a masked id fits every one."""
-    try:
-        hwid = parse_endorsement(vek).hwid
-    except CertificateError:
-        return False
+    endorsement = _endorsement(vek)
+    hwid = None if endorsement is None else endorsement.hwid
     return hwid is not None and (not any(chip_id) or hwid.ljust(64, b"\0") == chip_id)
 
 

@@ -15,7 +15,7 @@ from attestation.collateral.supply import Patience
 from attestation.errors import CertificateError, CollateralError, EndorsementsMissingError, FetchError
 from attestation.evidence import Evidence, Kind
 from attestation.fetch import Fetcher
-from attestation.snp.endorsement import EndorsementKind
+from attestation.snp.endorsement import OID_TCB, TCB_MICROCODE, EndorsementKind
 from attestation.snp.products import GENOA, MILAN, PRODUCTS, SIENA, TURIN, Tcb
 from tests.support.snp_vectors import Genuine, find, genuine_reports
 from tests.support.tdx_vectors import find_quote
@@ -117,6 +117,34 @@ async def test_what_came_along_is_kept_and_only_the_rest_is_asked_for(vectors: P
         evidence = await endorser.complete(Evidence.make(Kind.SNP, {"report": report.report, "vek": report.vek}))
         assert evidence.part("root") == report.root
         assert dict(service.asked) == {"/vcek/v1/Milan/crl": 1, "/vcek/v1/Milan/cert_chain": 1}
+
+
+@pytest.mark.parametrize("other", ["21", "re-issued"])
+async def test_a_hosts_certificate_of_another_chip_or_tcb_is_asked_for_anew(vectors: Path, other: str) -> None:
+    """A host that was updated and goes on handing out its old certificate would have all its guests refused."""
+    report = find(vectors, "20")
+    stale = find(vectors, "21").vek if other == "21" else older(report.vek)
+    old = report.evidence(vek=stale)
+    assert not is_complete(old)
+    assert not report.judge(old).accepted
+    async with serving() as service, endorsing(amd_only, service) as endorser:
+        load_kds(service, vectors, report)
+        evidence = await endorser.complete(old)
+        assert evidence.part("vek") == report.vek
+        assert is_complete(evidence)
+    async with serving() as service, endorsing(amd_only, service) as endorser:
+        with pytest.raises(EndorsementsMissingError, match="no VCEK for this chip and TCB"):
+            await endorser.complete(old)
+    async with serving() as service, endorsing(lambda _: Sources(amd=None, intel=None), service) as endorser:
+        assert (await endorser.complete(old)).part("vek") == stale
+
+
+def older(vek: bytes) -> bytes:
+    """The certificate for the microcode before; nobody has looked at its signature yet when it is asked for."""
+    part = OID_TCB + bytes((TCB_MICROCODE,))
+    at = vek.index(part) + len(part) + 2
+    assert vek[at : at + 3] == b"\x02\x02\x00"
+    return vek[: at + 3] + bytes((vek[at + 3] - 1,)) + vek[at + 4 :]
 
 
 async def test_a_list_from_the_vendor_replaces_one_that_came_along(vectors: Path) -> None:
