@@ -74,20 +74,22 @@ class Today:
         return self._values[1]
 
     def _stricter(self, entry: ReferenceValues) -> ReferenceValues:
-        denied = self._knowledge.denied
         if isinstance(entry, SnpReferenceValues):
-            chips = tuple(sorted(each for each in denied if len(each) == CHIP_ID_BYTES))
-            # The list recorded with the evidence is old by now, and that is no fault of the evidence: its age counts
-            # only where a newer one was given.
-            return replace(
-                entry,
-                denied_chip_ids=(*entry.denied_chip_ids, *chips),
-                crl=entry.crl if self._crls else "warn",
-            )
+            return self._stricter_snp(entry)
         if isinstance(entry, TdxReferenceValues):
-            platforms = tuple(sorted(each for each in denied if len(each) == PLATFORM_ID_BYTES))
+            platforms = tuple(sorted(each for each in self._knowledge.denied if len(each) == PLATFORM_ID_BYTES))
             return replace(entry, denied_piids=(*entry.denied_piids, *platforms))
-        return entry
+        return replace(entry, snp=self._stricter_snp(entry.snp))
+
+    def _stricter_snp(self, entry: SnpReferenceValues) -> SnpReferenceValues:
+        chips = tuple(sorted(each for each in self._knowledge.denied if len(each) == CHIP_ID_BYTES))
+        # The list recorded with the evidence is old by now, and that is no fault of the evidence: its age counts only
+        # where a newer one was given.
+        return replace(
+            entry,
+            denied_chip_ids=(*entry.denied_chip_ids, *chips),
+            crl=entry.crl if self._crls else "warn",
+        )
 
 
 def read_crl(raw: bytes, *, name: str) -> bytes:

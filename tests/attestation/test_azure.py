@@ -3,6 +3,7 @@
 import dataclasses
 import sys
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from subprocess import run as run_program
 from typing import Any
@@ -39,6 +40,8 @@ from attestation.reference import AzureReferenceValues, Pcr, SnpReferenceValues
 from attestation.snp import anchors
 from attestation.snp.anchors import Anchor
 from attestation.verdict import Verdict
+from audit.cases import Knowledge
+from audit.known_now import Today
 from tests.conftest import PROJECT
 from tests.support.snp_vectors import find
 from tests.support.swtpm import extend, hcl_blob, make_azure, swtpm
@@ -314,3 +317,37 @@ async def test_no_tpm_at_all_is_told() -> None:
 
     with pytest.raises(IssueError, match="virtual TPM"):
         await AzureIssuer(POLICY, send=gone).issue(REPORT_DATA)
+
+
+# --- An audit, years later
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """As much of a manifest as the second verdict asks for."""
+
+    reference_values: tuple[AzureReferenceValues, ...]
+    digest: bytes = bytes(32)
+
+
+@pytest.mark.usefixtures("anchored")
+def test_a_chip_that_is_trusted_no_more_is_refused_now_behind_a_paravisor_too() -> None:
+    """A deny-list given to an audit would pass over Azure's guests, and a list that has aged would refuse them."""
+    evidence, manifest = Tpm().evidence(), Setting((entry(),))
+    later = NOW + timedelta(days=400)
+    asked: dict[str, Any] = {"report_data": REPORT_DATA}
+    assert Today(Knowledge(at=later)).refusal(evidence, manifest, **asked) is None  # type: ignore[arg-type]
+    denied = Knowledge(at=later, denied=frozenset({vendor_chain().chip.chip_id}))
+    refusal = Today(denied).refusal(evidence, manifest, **asked)  # type: ignore[arg-type]
+    assert refusal is not None
+    assert "deny-list" in refusal
+
+
+@pytest.mark.usefixtures("anchored")
+def test_a_verdict_with_a_memory_is_the_one_without() -> None:
+    cache, values, host_data = ChainCache(), entry(), {POLICY}
+    for bound in (REPORT_DATA, b"\x53" * 64, REPORT_DATA):
+        for expected in (REPORT_DATA, bound):
+            asked: dict[str, Any] = {"report_data": expected, "host_data": host_data, "now": NOW}
+            evidence = Tpm().evidence(bound)
+            assert judge(evidence, [values], cache=cache, **asked) == judge(evidence, [values], **asked)
