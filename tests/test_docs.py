@@ -33,6 +33,19 @@ def test_a_file_that_a_document_names_exists(document: Path) -> None:
     assert not [name for name in named if not (PROJECT / name).exists()]
 
 
+def test_the_code_map_names_files_that_are_there() -> None:
+    """A reader with a quarter of an hour opens what it names."""
+    rows = re.findall(r"^\| `([a-z]+)/` \|(.*)\|$", (PROJECT / "ARCHITECTURE.md").read_text("utf-8"), re.MULTILINE)
+    assert len(rows) > 10
+    missing = [
+        f"{package}/{name}"
+        for package, text in rows
+        for name in re.findall(r"`(\w+(?:\.\w+|/))`", text)
+        if not (PROJECT / package / name).exists()
+    ]
+    assert not missing
+
+
 def test_the_project_names_no_registry_and_no_path_of_a_machine() -> None:
     files = subprocess.run(["git", "ls-files", "-z"], cwd=PROJECT, capture_output=True, check=True, text=True).stdout
     hosts = re.compile(r"pypi\.|pythonhosted|npmjs\.|crates\.io|proxy\.golang|deb\.debian|/work/main|/root/\.pyenv")

@@ -17,7 +17,7 @@ COMMANDS = list(commands(cli))
 FENCE = re.compile(r"^```[a-z]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 CALL = re.compile(r"^(?:\$ )?((?:[^`\n]*[|&;] )?contrast [a-z].*(?:\\\n.*)*)", re.MULTILINE)  # And no line of output.
 INLINE = re.compile(r"`(contrast [^`]*)`")
-FILLED_IN = {"$(cat coordinator-policy.sha256)": "5f" * 32, "sha256:…": f"sha256:{'5f' * 32}"}
+FILLED_IN = {"5f1c…": "5f" * 32, "$(cat coordinator-policy.sha256)": "5f" * 32, "sha256:…": f"sha256:{'5f' * 32}"}
 WITHOUT_JSON = {"help", "dev guest"}  # Words for people; another program's output.
 
 
