@@ -86,6 +86,37 @@ class Known:
         return cls(size, root, time_s, raw[cls._HEAD.size :])
 
 
+@dataclass(frozen=True, slots=True)
+class AcceptedFork:
+    """That a witness's own operator made it forget one history and go on with another, and when (Unix seconds)."""
+
+    time_s: int
+    old_size: int
+    old_root: bytes
+    new_size: int
+    new_root: bytes
+
+    _SHAPE = struct.Struct(">BQQ32sQ32s")
+    _VERSION = 1
+
+    def pack(self) -> bytes:
+        """The bytes that a store keeps."""
+        return self._SHAPE.pack(self._VERSION, self.time_s, self.old_size, self.old_root, self.new_size, self.new_root)
+
+    @classmethod
+    def unpack(cls, raw: bytes) -> "AcceptedFork":
+        """Read what pack() wrote. Raises LedgerError for anything else."""
+        if len(raw) != cls._SHAPE.size or raw[0] != cls._VERSION:
+            raise LedgerError("the state of the witness is damaged: it must not cosign until it is restored")
+        return cls(*cls._SHAPE.unpack(raw)[1:])
+
+
+class ForkNotAcceptedError(LedgerError):
+    """A witness does not go on with another history as its operator asked; the message says why."""
+
+    code = "fork_not_accepted"
+
+
 def write_request(old: int, proof: Sequence[bytes], note: str) -> bytes:
     """The body of add-checkpoint, as a log sends it."""
     lines = "".join(base64.b64encode(each).decode() + "\n" for each in proof)
@@ -157,6 +188,39 @@ def cosign(
     )
     note = f"{request.text}\n{shown}{lines}".encode()
     return lines, Known(request.checkpoint.size, request.checkpoint.root, time_s, note)
+
+
+def accept_fork(
+    note: bytes,
+    logs: Logs,
+    known: Known | None,
+    cosigners: Sequence[Cosigner],
+    *,
+    old: tuple[int, bytes],
+    now_s: int,
+) -> tuple[AcceptedFork, Known]:
+    """What a witness remembers and records once its operator has it go on with *note* instead of *old*.
+
+    Nobody can ask for this from afar: it is no request of the protocol. Whoever decides it says both heads, so that
+    neither a stale file nor a slip of the hand takes back more than was meant.
+
+    Raises:
+        ForkNotAcceptedError: *old* is not what it remembers, or *note* is that already.
+        WitnessError: *note* is no checkpoint of a known log, signed by it.
+    """
+    request = parse_request(b"old 0\n\n" + note)
+    signed_by = judge_signature(request, logs)
+    new = request.checkpoint
+    if known is None:
+        raise ForkNotAcceptedError(f"this witness remembers nothing of {new.origin}: there is nothing to give up")
+    if (known.size, known.root) != old:
+        raise ForkNotAcceptedError(
+            f"this witness remembers {known.size} entries, root {known.root.hex()}, not {old[0]} with {old[1].hex()}"
+        )
+    if (new.size, new.root) == old:
+        raise ForkNotAcceptedError("the new head is the one that is remembered: there is nothing to give up")
+    _, after = cosign(request, signed_by, known, cosigners, now_s=now_s)
+    return AcceptedFork(after.time_s, known.size, known.root, new.size, new.root), after
 
 
 def monitor_path(origin: str) -> str:

@@ -9,18 +9,21 @@ from __future__ import annotations  # lmdb's types are generic for the checker o
 
 import hashlib
 import os
+import struct
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, TypeVar
 
 import lmdb
 
 from ledger.errors import LedgerError, StoreError
-from ledger.witness import Known
+from ledger.witness import AcceptedFork, Known
 
 _MAP_SIZE: Final = 2**30
 _FORMAT: Final = b"contrast-witness/1"
+_FORK: Final = b"fork/"  # before the log's key and a number
+_KEY_BYTES: Final = 32
 T = TypeVar("T")
 
 
@@ -76,6 +79,37 @@ class WitnessStore:
                 raise StoreError(f"the state of the witness at {self._path} cannot be written ({error})") from error
         return result
 
+    def accept_fork(self, origin: str, decide: Callable[[Known | None], tuple[AcceptedFork, Known]]) -> AcceptedFork:
+        """As update(), for a fork that the operator accepts: recorded with the replacement, and never forgotten."""
+        with self._lock:
+            try:
+                with self._env.begin(db=self._logs, write=True) as txn:
+                    raw = txn.get(_key(origin))
+                    accepted, new = decide(None if raw is None else Known.unpack(bytes(raw)))
+                    number = sum(1 for _ in _forks(txn, self._logs, origin))
+                    record = _FORK + _key(origin) + struct.pack(">I", number)
+                    if not (txn.put(record, accepted.pack(), overwrite=False) and txn.put(_key(origin), new.pack())):
+                        raise StoreError("LMDB refused the record without a reason; nothing was accepted")
+            except lmdb.Error as error:
+                raise StoreError(f"the state of the witness at {self._path} cannot be written ({error})") from error
+        return accepted
+
+    def forks(self, origin: str) -> tuple[AcceptedFork, ...]:
+        """Every fork of the log called *origin* that was accepted here, oldest first."""
+        try:
+            with self._env.begin(db=self._logs) as txn:
+                return tuple(AcceptedFork.unpack(raw) for raw in _forks(txn, self._logs, origin))
+        except lmdb.Error as error:
+            raise StoreError(f"the state of the witness at {self._path} cannot be read ({error})") from error
+
+    def all_known(self) -> tuple[Known, ...]:
+        """What is remembered of every log."""
+        try:
+            with self._env.begin(db=self._logs) as txn, txn.cursor() as cursor:
+                return tuple(Known.unpack(bytes(raw)) for key, raw in cursor if len(key) == _KEY_BYTES)
+        except lmdb.Error as error:
+            raise StoreError(f"the state of the witness at {self._path} cannot be read ({error})") from error
+
     def close(self) -> None:
         """Let go of the directory. Closing twice is harmless."""
         self._env.close()
@@ -91,6 +125,15 @@ class WitnessStore:
                 raise LedgerError(
                     f"the state at {self._path} has format {bytes(seen)!r}, this program reads {_FORMAT!r}"
                 )
+
+
+def _forks(txn: lmdb.Transaction, logs: lmdb._Database, origin: str) -> Iterator[bytes]:
+    prefix = _FORK + _key(origin)
+    with txn.cursor(logs) as cursor:
+        there = cursor.set_range(prefix)
+        while there and bytes(cursor.key()).startswith(prefix):
+            yield bytes(cursor.value())
+            there = cursor.next()
 
 
 def _key(origin: str) -> bytes:

@@ -13,6 +13,7 @@ from aiohttp import web
 
 from ledger.errors import LedgerError
 from ledger.note import KeyType, VerifierKey
+from ledger.witness import AcceptedFork
 from ledger.witness_store import WitnessStore
 from witness.keys import WitnessKeys, make_keys, read_keys
 from witness.server import WitnessService, make_app
@@ -70,6 +71,9 @@ async def run_witness(
 ) -> None:
     """Serve until SIGTERM or SIGINT; *listening* is told the port. Raises OSError if it cannot listen."""
     _log_json()
+    for origin in logs:
+        for fork in store.forks(origin):
+            log_fork(origin, fork)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -87,6 +91,18 @@ async def run_witness(
         await stop.wait()
     finally:
         await runner.cleanup()
+
+
+def log_fork(origin: str, fork: AcceptedFork) -> None:
+    """Say that this witness was made to give up a history: when it happens, and at every start from then on."""
+    _log_json()
+    structlog.get_logger("witness").warning(
+        "fork_accepted",
+        origin=origin,
+        at_s=fork.time_s,
+        old=f"{fork.old_size}:{fork.old_root.hex()}",
+        new=f"{fork.new_size}:{fork.new_root.hex()}",
+    )
 
 
 def _clock_s() -> int:
