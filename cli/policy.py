@@ -15,7 +15,7 @@ from cli.session import Session, example, json_option
 from cli.workspace import read_file
 from policy.evaluate import PolicyEngine
 from policy.explain_layers import demands_layers
-from policy.messages import Request, blocked, completed, parse_requests
+from policy.messages import Request, blocked, completed, messages_of, parse_requests
 from policy.model import SANDBOX_KEY
 from policy.past import assumed_state
 from policy.places import Place, advice, container_of, place_of
@@ -118,8 +118,8 @@ def explain(
     """
     out: Output = ctx.obj.output
     loaded = load_policy(policy_path, pod=pod, yaml=yaml)
-    text = _input(request_path)
-    if not text.lstrip().startswith(("{", "[")):
+    text = messages_of(_input(request_path))
+    if not text.lstrip().startswith(("{", "[")) and '{"kind"' not in text:
         _explain_lines(out, loaded, text)
         ctx.exit(1)
     asked = [_asked(entry, endpoint, f"{request_path}: entry {n}") for n, entry in enumerate(_entries(text))]

@@ -100,6 +100,7 @@ FIELDS: Final[Mapping[str, Collection[str]]] = {
     "address": ("family", "address", "mask"), "ARPNeighbors": _NEIGHBOR,
 }  # fmt: skip
 _BLOCKED: Final = re.compile(r"\b([A-Z][A-Za-z]{2,63}) is blocked by policy(?:: *(.*))?")
+_SAID: Final = ("msg", "message", "MESSAGE", "log", "error", "err", "desc", "reason")  # Where loggers put the words.
 _MAX_DEPTH: Final = 40
 
 
@@ -110,12 +111,36 @@ def completed(endpoint: str, request: Data) -> Request:
 
 def blocked(line: str) -> tuple[str, str] | None:
     """Endpoint and further words of a line of the agent's log, or of the event that Kubernetes shows of it."""
-    found = _BLOCKED.search(line)
+    found = _BLOCKED.search(line.replace('\\"', '"'))
     return None if found is None else (found.group(1), (found.group(2) or "").strip().rstrip('"'))
+
+
+def messages_of(text: str) -> str:
+    """A log as plain lines: of records in JSON (the agent's own, containerd's, the journal's) only what they say."""
+    try:
+        whole = json.loads(text)
+    except (ValueError, RecursionError):
+        return "\n".join(_said(line) for line in text.splitlines())
+    record = isinstance(whole, dict) and not {"kind", "request", "OCI"} & whole.keys()
+    return _said(" ".join(text.split("\n"))) if record else text
+
+
+def _said(line: str) -> str:
+    start = line.find("{")
+    try:
+        record = json.loads(line[start:]) if start >= 0 else None
+    except (ValueError, RecursionError):
+        return line
+    if not isinstance(record, dict) or {"kind", "request"} <= record.keys():
+        return line
+    return " ".join(record[name] for name in _SAID if isinstance(record.get(name), str)) or line
 
 
 def parse_requests(text: str) -> list[Request]:
     """The entries of a file: one JSON document (a list, or one entry), or one JSON document per line (policy.jsonl).
+
+    A log may stand before each of its lines (a date, a host's name); lines of such a log that hold no request are
+    passed over.
 
     Raises:
         ValueError: it is neither; the message names the line.
@@ -127,11 +152,15 @@ def parse_requests(text: str) -> list[Request]:
     except ValueError as error:
         found = []
         for number, line in enumerate(text.splitlines(), 1):
-            if line.strip():
-                try:
-                    found.append(json.loads(line))
-                except (ValueError, RecursionError):
-                    raise ValueError(f"line {number}: {error}") from None
+            start = line.find('{"kind"')
+            if not line.strip() or (start < 0 and line.lstrip()[0] not in '{["'):
+                continue  # Of a log.
+            try:
+                found.append(json.loads(line[max(start, 0) :]))
+            except (ValueError, RecursionError):
+                raise ValueError(f"line {number}: {error}") from None
+        if not found:
+            raise ValueError(f"line 1: {error}") from None
     listed = found if isinstance(found, list) else [found]
     for index, entry in enumerate(listed):
         if not isinstance(entry, dict):

@@ -131,6 +131,22 @@ def test_a_log_line_says_how_to_see_more(web: Path) -> None:
     assert run("explain", web, "--request", "-", stdin="nothing of interest").exit_code == 1
 
 
+LOGS = [
+    r'{"msg":"rpc status: PERMISSION_DENIED: \"CreateContainerRequest is blocked by policy: []\"","level":"ERRO"}',
+    'Nov 24 08:00:00 n kata[7]: {"level":"ERRO","msg":"CreateContainerRequest is blocked by policy: "}',
+    '{"MESSAGE":"msg=\\"CreateContainerRequest is blocked by policy: x\\"","_PID":"7"}\n{"MESSAGE":"other"}',
+    '  Warning  Failed  3s  kubelet  Error:\n "CreateContainerRequest is blocked by policy: \\"[]\\"": unknown',
+]
+
+
+@pytest.mark.parametrize("log", LOGS)
+def test_logs_of_every_kind_tell_which_request_it_was(log: str, web: Path) -> None:
+    result = run("explain", web, "--request", "-", stdin=log)
+    assert result.exit_code == 1
+    assert result.stdout.startswith("CreateContainerRequest is denied"), result.output
+    assert "allowed only as `contrast policy show` lists it" in result.stdout
+
+
 def test_a_policy_as_rego_finds_its_yaml(web: Path, pod: Case, tmp_path: Path) -> None:
     rego = tmp_path / "web.rego"
     rego.write_text(pod.policy.text)

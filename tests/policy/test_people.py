@@ -1,6 +1,7 @@
 """Explanations are made of what a stranger sent: whatever it is, they are made, and say something."""
 
 import copy
+import json
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from policy.evaluate import PolicyEngine
-from policy.messages import blocked, completed, parse_requests
+from policy.messages import blocked, completed, messages_of, parse_requests
 from policy.past import assumed_state
 from policy.places import advice, container_of, place_of
 from policy.rego import policy_data
@@ -71,11 +72,26 @@ def test_a_request_without_its_default_fields_is_the_same_request() -> None:
 @pytest.mark.parametrize(("line", "found"), [
     ('CopyFileRequest is blocked by policy: ["no"]', ("CopyFileRequest", '["no"]')),
     ('desc = "SetPolicyRequest is blocked by policy"', ("SetPolicyRequest", "")),
+    (r'{"level":"ERRO","msg":"\"CopyFileRequest is blocked by policy: [\\\"no\\\"]\""}', ("CopyFileRequest", '["no"]')),
+    (r'desc = "CopyFileRequest is blocked by policy: [\"no\"]": unknown', ("CopyFileRequest", '["no"]": unknown')),
+    ('Nov 24 08:00:00 node kata[7]: time="x" level=error msg="CopyFileRequest is blocked by policy: "',
+     ("CopyFileRequest", "")),
     ("Error: X is blocked by policy: y", None),
     ("nothing", None),
 ])  # fmt: skip
 def test_log_lines(line: str, found: tuple[str, str] | None) -> None:
-    assert blocked(line) == found
+    assert blocked(messages_of(line)) == found
+
+
+def test_a_journal_of_requests_is_read() -> None:
+    """`journalctl` puts date, host and program before each line, and says other things between them."""
+    entry = '{"kind": "GetOOMEventRequest", "request": {}}'
+    journal = f"Nov 24 08:00:00 node kata[7]: started\nNov 24 08:00:01 node kata[7]: {entry}\n"
+    assert parse_requests(messages_of(journal)) == [{"kind": "GetOOMEventRequest", "request": {}}]
+    pretty = json.dumps({"kind": "X", "request": {"Annotations": {"msg": "y"}}}, indent=1).replace('{\n   "m', '{"m')
+    assert parse_requests(messages_of(pretty)) == [json.loads(pretty)]
+    record = json.dumps({"MESSAGE": entry, "_HOSTNAME": "node"})
+    assert parse_requests(messages_of(f"{record}\n{record}\n")) == parse_requests(f"[{entry}, {entry}]")
 
 
 @pytest.mark.parametrize("text", ["[1]", "{", '{"a": 1}\n{', "[[]]", "[" * 100_000, '"x"'])
