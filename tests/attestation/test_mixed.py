@@ -8,7 +8,7 @@ import asyncio
 import json
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,10 +26,12 @@ from attestation.snp import endorsed
 from attestation.snp.anchors import AMD_ROOTS, Anchor
 from attestation.snp.products import pack_tcb
 from coordinator.events import AttestationAccepted, decode_event
+from coordinator.settings import Limits
 from initializer import __main__ as initializer_program
 from initializer import run as initializer
 from initializer.settings import parse_settings
 from tests.support.cli_world import LiveCoordinator, World, live_coordinator
+from tests.support.coordinator import coordinator
 from tests.support.deployment import (
     COORDINATOR_POLICY,
     MEASUREMENT,
@@ -45,6 +47,7 @@ from tests.support.tdx_intel import TdxGuest, made_up_intel, trusting
 from tests.support.vendor_services import Service, amd_only, endorsing, intel_only, load_pccs, serving
 from wire.bundle import parse_bundle
 from wire.client import CoordinatorClient
+from wire.evidence import to_message
 from wire.extensions import read_claims
 from wire.problem import RemoteRefusedError
 from wire.routes import Port
@@ -291,3 +294,38 @@ def test_a_bare_report_gets_its_certificates_from_the_machine_or_else_by_the_coo
     assert service.asked["/thim"] == 1
     assert service.asked["/vcek/v1/Milan/crl"] == 1
     assert service.asked[vcek] == (0 if works else 1)
+
+
+@pytest.mark.filterwarnings("ignore::cryptography.utils.CryptographyDeprecationWarning")
+async def test_two_hundred_pods_that_start_at_once_get_certificates_and_amd_is_asked_once() -> None:
+    """Over the whole way: 200 bare reports through the Coordinator's port while nothing is cached anywhere."""
+    chain, service = vendor(), Service()
+    service.add("/vcek/v1/Milan/crl", chain.crl)
+    vcek = amd.vcek_address("", chain.product, chain.chip.chip_id.ljust(64, b"\0"), chain.chip.tcb)
+    service.add(vcek, chain.chip.certificate)
+    service.add("/vcek/v1/Milan/cert_chain", pem(chain.intermediate, chain.root))
+    issuer, many = NodeIssuer(SnpGuest(COORDINATOR_POLICY), Kind.SNP), 200
+    limits = Limits(requests_per_peer=2 * many)  # All of them come from one address here.
+    async with (
+        coordinator(issuer=issuer, limits=limits) as running,
+        serving(service),
+        endorsing(amd_only, service) as endorser,
+    ):
+        _, statement = await running.statement()
+        async with running.client() as owner:
+            await owner.set_manifest(deployment().request(statement.origin or ""))
+        kernel = running.service.kernel
+        kernel.world = replace(kernel.world, endorser=endorser)
+
+        async def pod(client: CoordinatorClient) -> bytes:
+            guest = pod_on(Kind.SNP, WEB_POLICY)
+            nonce = (await client.challenge()).nonce
+            report = guest.guest.evidence(guest.binding(nonce)).part("report") or b""
+            bare = to_message(Evidence.make(Kind.SNP, {"report": report}))
+            return (await client.certificate(guest.request(nonce, evidence=bare))).bundle
+
+        async with running.client(Port.MESH) as client:
+            bundles = await asyncio.gather(*(pod(client) for _ in range(many)))
+    assert len(set(bundles)) == many
+    assert set(service.asked.values()) == {1}
+    assert len(service.asked) == 3  # The chip's certificate, the chain, the list.
