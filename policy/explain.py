@@ -36,11 +36,27 @@ def explain(data: Data, state: Data, endpoint: str, request: Data) -> tuple[Reas
     check = _CHECKS.get(endpoint)
     if check is None:
         return (Reason(field=endpoint, seen="asked for", wanted="never asked for", source="no pod of ours needs it"),)
+    if (old := _older(endpoint, request)) is not None:
+        return (old,)
     findings = _judged(check, data, state, endpoint, request)
     return findings or (
         Reason(
             field=endpoint, seen=show(dict(request)), wanted="another request", source="the rules as a whole deny it"
         ),
+    )
+
+
+def _older(endpoint: str, request: Data) -> Reason | None:
+    """Why a request of an agent of Microsoft's 3.2 line is denied, whatever it says."""
+    marks = {"CreateContainerRequest": ("base", "env_map"), "CopyFileRequest": ("symlink_src",)}.get(endpoint, ())
+    if not marks or not set(marks) <= request.keys():
+        return None
+    return Reason(
+        field=endpoint,
+        seen=f"the fields {' and '.join(marks)}",
+        wanted="the form of Kata's agents from 3.29 on",
+        source="an agent of Microsoft's 3.2 line asks for policies in a form that this version does not write: "
+        "use node images with a newer agent",
     )
 
 

@@ -130,6 +130,13 @@ class _Builder:
     def annotations(self) -> dict[str, str]:
         found = self.reader.workload.pod_metadata.get("annotations")
         listed = found if isinstance(found, dict) else {}
+        for name in sorted(listed):
+            if str(name).startswith("cdi.k8s.io/"):
+                self.reader.refuse(
+                    (),
+                    f"annotation {name} asks for devices of the node's choice, which no policy of ours can name",
+                    "remove it, or let a pod that is not confidential do this part of the work",
+                )
         return {
             k: v for k, v in sorted(listed.items()) if k.startswith(_KATA) and k not in _UNSEEN and isinstance(v, str)
         }

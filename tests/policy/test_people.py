@@ -116,3 +116,15 @@ def test_a_policy_of_a_stranger_is_shown_and_compared() -> None:
         "pod",
         "container app",
     }
+
+
+@pytest.mark.parametrize(("endpoint", "fields"), [
+    ("CreateContainerRequest", {"base": {"OCI": {}}, "env_map": {"A": "b"}}),
+    ("CopyFileRequest", {"path": "/x", "symlink_src": ""}),
+])  # fmt: skip
+def test_agents_of_another_line_are_named(endpoint: str, fields: dict[str, object]) -> None:
+    """Dozens of differences would hide the only one that matters: this agent speaks in another form."""
+    engine = PolicyEngine(case(simple_pod()).policy.text)
+    (reason,) = engine.allow(endpoint, completed(endpoint, fields)).reasons
+    assert "Microsoft's 3.2 line" in str(reason)
+    assert "3.29" in reason.wanted

@@ -74,6 +74,12 @@ def test_a_field_of_a_container_is_refused(field: str) -> None:
     assert any(f"containers[0].{name}" in problem.path for problem in refused(simple_pod(container=field)).problems)
 
 
+def test_devices_by_annotation_are_refused_as_by_limits() -> None:
+    """The node's runtime would hand over whatever device it calls by that name."""
+    text = simple_pod().replace("name: web}", "name: web, annotations: {cdi.k8s.io/gpu: nvidia.com/gpu=0}}")
+    assert "annotation cdi.k8s.io/gpu asks for devices" in str(refused(text))
+
+
 def test_all_faults_come_at_once_each_with_its_line() -> None:
     """A person corrects a file once."""
     text = f"""
