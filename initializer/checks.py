@@ -257,7 +257,11 @@ def _check_history(checkpoint: Checkpoint, consistency: Sequence[bytes] | None, 
     if known is None:
         return
     if checkpoint.origin != known.origin:
-        raise WrongAnswerError(10, f"the ledger is {checkpoint.origin}, this pod knows {known.origin}")
+        raise WrongAnswerError(
+            10,
+            f"the ledger is {checkpoint.origin}, this pod knows {known.origin} (if its owner began a new one, delete "
+            "the pod)",
+        )
     try:
         if consistency is None:
             raise WrongAnswerError(10, "it does not prove that the ledger extends the one this pod knows")

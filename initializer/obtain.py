@@ -17,6 +17,7 @@ from attestation.issuer import Issuer
 from initializer.checks import Checked, Expected, check_answer
 from initializer.errors import LocalFaultError, RefusedError
 from initializer.files import File
+from initializer.known import RECEIPT
 from ledger.checkpoint import Checkpoint
 from wire.client import CoordinatorClient
 from wire.evidence import to_message
@@ -46,7 +47,7 @@ class Obtained:
             "key.pem": File(key, 0o400),
             "mesh-root.pem": File(_pem(bundle.mesh_ca)),
             "coordinator-root.pem": File(_pem(bundle.root_ca)),
-            "cert.tlog-proof": File(bundle.receipt),
+            RECEIPT: File(bundle.receipt),
         }
         for secret in self.checked.secrets.values():
             files["workload-secret"] = File(secret.hex().encode() + b"\n", 0o400)

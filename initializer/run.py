@@ -13,6 +13,7 @@ from attestation.errors import AttestationError, IssueError
 from attestation.issuer import Issuer
 from initializer.errors import InitializerError, LocalFaultError, NoAnswerError, RefusedError
 from initializer.files import place, prepare
+from initializer.known import known_head
 from initializer.obtain import Connect, Obtained, begin_again, obtain
 from ledger.checkpoint import Checkpoint
 from wire.client import CertificateChangedError
@@ -55,6 +56,8 @@ class Initializer:
             InitializerError: refused, wrong, unreachable or a local fault; files that were there before are untouched.
         """
         prepare(self.directory)
+        if self._head is None:
+            self._head = known_head(self.directory)
         obtained = await self._obtain()
         checked = obtained.checked
         place(self.directory, obtained.files(), label=hashlib.sha256(checked.bundle.leaf).hexdigest()[:16])

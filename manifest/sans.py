@@ -11,6 +11,8 @@ MAX_URI = 1024
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _DNS = re.compile(rf"(?:\*|(?:\*\.)?{_LABEL}(?:\.{_LABEL})*)")
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:")
+_HOST_PORT = re.compile(r"[a-z0-9.-]+:[0-9]{1,5}(?:/.*)?")
+_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")  # What resolvers and browsers read as an address, as 0x7f000001.
 # RFC 3986: unreserved, reserved and percent-encoded, nothing else.
 _URI = re.compile(r"[a-z][a-z0-9+.-]*:(?:[A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=-]|%[0-9A-Fa-f]{2})+")
 
@@ -51,16 +53,21 @@ def parse_san(text: str) -> San:
     except ValueError:
         pass  # No address: a URI or a DNS name.
     else:
+        mapped = getattr(address, "ipv4_mapped", None)
+        if mapped is not None:  # Written differently by different versions of Python, and matched by no client.
+            raise SanError(f"the address {_cut(text)} is an IPv4 address in IPv6: write {mapped}")
         if str(address) != text or "%" in text:
             raise SanError(f"the address {_cut(text)} is written {_cut(str(address).partition('%')[0])}")
         return San(SanKind.IP, text)
     if _SCHEME.match(text):
         if len(text) > MAX_URI or not _URI.fullmatch(text):
             raise SanError(f"{_cut(text)} is no URI of at most {MAX_URI} ASCII characters")
+        if _HOST_PORT.fullmatch(text):
+            raise SanError(f"{_cut(text)} looks like a host with a port: names in certificates have none")
         return San(SanKind.URI, text)
     if len(text) > MAX_DNS or not _DNS.fullmatch(text):
         raise SanError(f"{_cut(text)} is no IP address, URI or DNS name{_advice(text)}")
-    if text.rpartition(".")[2].isdigit():
+    if _NUMBER.fullmatch(text.rpartition(".")[2]):
         raise SanError(f"{_cut(text)} looks like an IP address and is none")
     return San(SanKind.DNS, text)
 

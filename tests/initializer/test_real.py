@@ -13,7 +13,7 @@ import pytest
 from cryptography import x509
 
 from coordinator.witnessing import Witnessing
-from initializer.errors import RefusedError, WrongAnswerError
+from initializer.errors import LocalFaultError, RefusedError, WrongAnswerError
 from initializer.run import Initializer, World
 from ledger.memory import MemoryStore
 from ledger.policyfile import parse_policy
@@ -170,6 +170,34 @@ async def test_a_renewing_pod_takes_nothing_from_an_older_copy_of_the_ledger(tmp
         with pytest.raises(WrongAnswerError, match="check 10"):
             await initializer.once()
     assert (tmp_path / "certChain.pem").read_bytes() == kept
+
+
+async def test_a_restarted_initializer_remembers_the_ledger_of_its_files(tmp_path: Path) -> None:
+    """One wrong answer ends the process. The next one knew nothing, and took an older copy, or another ledger."""
+    store = MemoryStore()
+    async with coordinator(store) as running:
+        shares = await set_manifest(running)
+        yesterday = copy.deepcopy(store)
+        for _ in range(3):
+            await Initializer(world(running, WEB_POLICY), tmp_path).once()  # Each one a process of its own.
+        kept = (tmp_path / "certChain.pem").read_bytes()
+    async with coordinator(yesterday) as running:
+        await recover(running, shares)
+        with pytest.raises(RefusedError, match="head_mismatch"):
+            await Initializer(world(running, WEB_POLICY), tmp_path).once()
+    async with deployed() as elsewhere:
+        for _ in range(4):
+            await Initializer(world(elsewhere, WEB_POLICY), tmp_path / "other").once()
+        with pytest.raises(WrongAnswerError, match=r"check 10.*delete the pod"):
+            await Initializer(world(elsewhere, WEB_POLICY), tmp_path).once()
+    assert (tmp_path / "certChain.pem").read_bytes() == kept
+
+
+async def test_a_receipt_that_somebody_broke_is_no_licence_to_forget(tmp_path: Path) -> None:
+    async with deployed() as running:
+        (tmp_path / "cert.tlog-proof").write_bytes(b"c2sp.org/tlog-proof@v1\n")
+        with pytest.raises(LocalFaultError, match="no receipt"):
+            await Initializer(world(running, WEB_POLICY), tmp_path).once()
 
 
 async def test_further_lines_under_a_checkpoint_disturb_no_pod(tmp_path: Path) -> None:

@@ -271,9 +271,9 @@ async def test_nothing_is_written_outside_the_one_directory(tmp_path: Path) -> N
 
     sys.addaudithook(watch)  # It cannot be removed, so it is told to sleep.
     try:
-        initializer = Initializer(world(FakeMesh().answer), tmp_path / "tls")
-        await initializer.once()
-        await Initializer(world(FakeMesh().answer), tmp_path / "tls").once()
+        mesh = FakeMesh()
+        await Initializer(world(mesh.answer), tmp_path / "tls").once()
+        await Initializer(world(mesh.answer), tmp_path / "tls").once()
     finally:
         watching = False
     assert outside == []

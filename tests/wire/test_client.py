@@ -1,7 +1,10 @@
 """The client: it speaks to one attested certificate, takes no more than it asked for, and says what went wrong."""
 
 import asyncio
+import contextlib
+import gzip
 import socket
+import ssl
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 
@@ -332,3 +335,67 @@ def test_an_address_gets_its_default_port(address: str, whole: str) -> None:
 def test_what_is_no_address_is_refused(address: str) -> None:
     with pytest.raises(AddressError):
         with_port(address, 7777)
+
+
+async def test_no_proxy_of_the_environment_sees_anything(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever sets a pod's environment would read which ledger it asks, and could hold every answer back."""
+    async with serve(application(), IDENTITY) as address:
+        for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
+            monkeypatch.setenv(name, "http://127.0.0.1:9/")
+        monkeypatch.setenv("NO_PROXY", "")
+        async with CoordinatorClient(address) as client:
+            assert (await client.fetch_statement(bytes(32))).tls_sha256 == IDENTITY.sha256
+
+
+async def test_a_compressed_answer_is_not_unpacked() -> None:
+    """A kilobyte of it would be a gigabyte in the pod."""
+    bomb = gzip.compress(bytes(50_000_000))
+    app = application(manifests=answering(bomb, Content_Encoding="gzip"))
+    async with serve(app, IDENTITY) as address, CoordinatorClient(address) as client:
+        client.pin(IDENTITY.sha256)
+        with pytest.raises(UntrustworthyAnswerError, match="something else"):
+            await client.manifests()
+
+
+async def test_a_refusal_longer_than_any_is_cut_off() -> None:
+    """Refusals are read before anybody is known."""
+    long = make_problem("busy", HTTPStatus.TOO_MANY_REQUESTS, "x").bytes()[:-1] + b',"more":"' + b"x" * 10**6 + b'"}'
+    app = application(capabilities=answering(long, status=429, content_type=CONTENT_TYPE))
+    async with serve(app, IDENTITY) as address, CoordinatorClient(address) as client:
+        with pytest.raises(UntrustworthyAnswerError, match="more than"):
+            await client.capabilities()
+
+
+async def test_a_wait_that_somebody_asks_for_has_an_end() -> None:
+    """A pod that is told to come back in a year would be a pod that never starts."""
+    waited: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waited.append(seconds)
+
+    app = application(capabilities=refusing("busy", HTTPStatus.TOO_MANY_REQUESTS, Retry_After="99999999"))
+    retry = Retry(attempts=2, sleep=sleep, chance=lambda: 0.0)
+    async with serve(app, IDENTITY) as address, CoordinatorClient(address, retry=retry) as client:
+        with pytest.raises(RemoteRefusedError):
+            await client.capabilities()
+    assert waited == [60.0]
+
+
+async def test_headers_without_end_are_cut_off() -> None:
+    """They are read before the first byte of a body is counted."""
+
+    async def flood(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError, ssl.SSLError):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 200 OK\r\n")
+            for number in range(100_000):
+                writer.write(b"X-%d: %s\r\n" % (number, b"y" * 1000))
+                await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(flood, "127.0.0.1", 0, ssl=IDENTITY.context)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        async with CoordinatorClient(f"127.0.0.1:{port}", timeouts=Timeouts(exchange_s=20)) as client:
+            with pytest.raises((UnreachableError, UntrustworthyAnswerError)):
+                await client.capabilities()
