@@ -52,7 +52,7 @@ def render(audit: Audit, facts: Facts, source: Source) -> str:
         _simulated(audit),
         _forks(audit),
         _section("What was derived again", _classes(audit) + _findings(audit, facts)),
-        _section("Life of the ledger", timeline(history) + _LEGEND),
+        _section("Life of the ledger", f'<div class="scroll">{timeline(history)}</div>{_LEGEND}'),
         _section("Who could have had the seed", _seed(audit)),
         _section("Manifests", manifest_history(history.manifests) + _moved(audit)),
         _section("Certificates by policy", _policies(audit)),

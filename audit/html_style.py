@@ -40,7 +40,8 @@ th{text-align:left;font-size:12.5px;color:var(--soft);font-weight:600;
 border-bottom:1px solid var(--line);padding:6px 10px 6px 0}
 td{border-bottom:1px solid var(--line);padding:7px 10px 7px 0;vertical-align:top}
 tr:last-child td{border-bottom:0}
-.n{text-align:right;font-variant-numeric:tabular-nums}
+th.n,td.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap;padding-right:22px}
+td code{white-space:nowrap;overflow-wrap:normal}
 .hit{color:var(--bad);font-weight:600}
 .fine{color:var(--good)}
 li.added::marker{content:"+ ";color:var(--good)}
@@ -54,7 +55,7 @@ summary{cursor:pointer;color:var(--accent)}
 .meter{display:inline-block;width:60px;height:7px;border-radius:4px;background:var(--line);
 margin-left:8px;overflow:hidden}
 .meter i{display:block;height:100%;background:var(--accent)}
-.timeline{width:100%;height:auto;font:12.5px system-ui,sans-serif}
+.timeline{width:100%;min-width:640px;height:auto;font:12.5px system-ui,sans-serif}
 .timeline text{fill:var(--ink)}
 .timeline .soft{fill:var(--soft)}
 .timeline .end{text-anchor:end}
@@ -70,5 +71,6 @@ margin-left:8px;overflow:hidden}
 .swatch.closed{background:var(--pale)}
 .swatch.line{width:2px;height:14px;background:var(--accent);vertical-align:middle}
 .swatch.tri{width:auto;color:var(--open);vertical-align:middle;line-height:10px}
-@media print{body{background:#fff}header,section{border:0;padding:8px 0}pre{max-height:none}}
+@media(max-width:520px){main{padding:12px 8px 40px}header,section{padding:16px 14px}h1{font-size:22px}}
+@media print{.timeline{min-width:0}body{background:#fff}header,section{border:0;padding:8px 0}pre{max-height:none}}
 """.strip()
