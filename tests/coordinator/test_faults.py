@@ -31,8 +31,16 @@ class FaultyStore(MemoryStore):
         self.fault: Exception | None = None
         self.persists = False
         self.instead: dict[str, object] | None = None
+        self.forgets = False
+        self.points_to: int | None = None
+
+    def request(self, request_id: bytes) -> int | None:
+        return super().request(request_id) if self.points_to is None else self.points_to
 
     def append(self, batch: Batch) -> None:
+        if self.forgets and batch.entries:
+            self.forgets = False
+            return
         if self.fault is None or not batch.entries:
             super().append(batch)
             return
@@ -167,6 +175,34 @@ async def test_a_store_that_goes_back_stops_the_writer_for_good() -> None:
             with pytest.raises(RemoteRefusedError) as caught:
                 await client.set_manifest(request)
             assert caught.value.code == "ledger_forked"
+
+
+async def test_a_store_that_acknowledges_and_forgets_stops_the_writer_for_good() -> None:
+    """A certificate would be in use of which no ledger knows."""
+    store = FaultyStore()
+    async with coordinator(store) as running:
+        await set_manifest(running)
+        store.forgets = True
+        assert (await refusal(running, Pod())).code == "ledger_damaged"  # its receipt cannot be made
+        assert not store.forgets
+        assert (await refusal(running, Pod())).code == "ledger_forked"
+        assert (await refusal(running, Pod())).code == "ledger_forked"
+
+
+async def test_an_index_that_names_another_entry_gets_nobody_a_certificate() -> None:
+    """A pod would be answered with another pod's certificate, or its refusal taken for an answer."""
+    store = FaultyStore()
+    async with coordinator(store) as running:
+        await set_manifest(running)
+        await certificate(running, Pod())
+        size = running.service.ledger.size
+        for seq in range(size):
+            store.points_to = seq
+            assert (await refusal(running, Pod())).code == "ledger_damaged"
+        assert running.service.ledger.size == size
+        store.points_to = size + 7  # not there (yet): no answer, so one is made
+        await certificate(running, Pod())
+        assert running.service.ledger.size > size
 
 
 async def test_a_ledger_that_was_rolled_back_is_not_recovered() -> None:
