@@ -18,7 +18,7 @@ _HEADER: Final = Struct("<4sIIIIIII")  # Signature, version, size, request type,
 _REPORT_OFFSET: Final = 0x20
 _REPORT_SIZE: Final = 0x4A0
 _RUNTIME: Final = Struct("<IIIII")  # Size, version, report type, hash type, size of the variable data.
-_SNP, _SHA256 = 2, 1
+_SNP, _TDX, _SHA256 = 2, 4, 1
 _MAX_VERSION: Final = 2
 _AK_NAME: Final = "HCLAkPub"
 _MIN_MODULUS, _MAX_MODULUS = 256, 512
@@ -63,9 +63,8 @@ def parse_hcl(raw: bytes) -> HclReport:
     _, _, report_type, hash_type, size = _RUNTIME.unpack_from(raw, start)
     begin = start + _RUNTIME.size
     if (report_type, hash_type) != (_SNP, _SHA256):
-        raise HclError(
-            f"report type {report_type} and hash {hash_type}, wanted {_SNP} (SEV-SNP) and {_SHA256} (SHA-256)"
-        )
+        seen = f"report type {report_type}{' (TDX)' if report_type == _TDX else ''} and hash {hash_type}"
+        raise HclError(f"{seen}, wanted {_SNP} (SEV-SNP) and {_SHA256} (SHA-256)")
     if begin + size > len(raw) or any(raw[begin + size :]):
         raise HclError(f"{size} bytes of runtime data do not fit, or something stands behind them")
     runtime = raw[begin : begin + size]
