@@ -69,11 +69,12 @@ class VolumeReader:
             check_fields(self._reader, item, VOLUME_MOUNT, place)
             target = self._reader.text(item, "mountPath", place) or ""
             name = self._reader.text(item, "name", place) or ""
-            if not self._target_ok(target, place, base, own):
+            placed, part = self._target_ok(target, place, base, own), self._part_ok(item, name, place)
+            if not placed:
                 continue
             readonly = self._reader.flag(item, "readOnly", place) or name in self._readonly
             mount = self._mount(name, target, place, writable=not readonly)
-            if mount is None or not self._part_ok(item, name, place):
+            if mount is None or not part:
                 continue
             if mount.disk is not None and mount.disk in {other.disk for other in own.values()}:
                 self._reader.refuse(place, f"emptyDir {name!r} is mounted twice in one container", "mount it once")
@@ -151,7 +152,7 @@ class VolumeReader:
     def _part_ok(self, item: Table, name: str, path: Path) -> bool:
         """Whether a ``subPath`` can be: the node resolves it, so only in what comes from the node anyway."""
         part = next((field for field in ("subPath", "subPathExpr") if item.get(field)), None)
-        if part is None or self._volumes[name] in {Volume.FILES, Volume.CLAIM}:
+        if part is None or self._volumes.get(name) in {Volume.FILES, Volume.CLAIM, None}:
             return True
         self._reader.refuse(
             (*path, part),
@@ -176,7 +177,7 @@ class VolumeReader:
 
     def _target_ok(self, target: str, path: Path, base: str, own: Mapping[str, Mount]) -> bool:
         if not self._clean(target):
-            shown = posixpath.normpath("/" + target)
+            shown = posixpath.normpath("/" + target.lstrip("/"))
             self._reader.refuse((*path, "mountPath"), f"{target!r} is no clean absolute path", f"write {shown}")
         elif target in own:
             self._reader.refuse((*path, "mountPath"), f"two volumes are mounted at {target}", "mount one")

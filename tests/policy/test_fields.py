@@ -69,3 +69,18 @@ def test_sysctls_are_named_as_the_kubelet_names_them(written: str, sent: str) ->
 def test_quantities_of_every_form_are_read(amount: str) -> None:
     _, made = pod_of(simple_pod(container=f"resources: {{requests: {{memory: {amount}}}}}"))
     assert made.container("app").oom == (2, 999)
+
+
+@pytest.mark.parametrize(
+    ("written", "wanted"), [("/data/", "/data"), ("//data", "/data"), ("data", "/data"), ("/a/../b/", "/b")]
+)
+def test_a_path_that_is_not_clean_is_shown_clean(written: str, wanted: str) -> None:
+    """Advice that is refused in its turn is none; and all faults of a mount are told at once."""
+    text = simple_pod(
+        "volumes: [{name: v, emptyDir: {}}]", f"volumeMounts: [{{name: v, mountPath: '{written}', subPath: x}}]"
+    )
+    with pytest.raises(UnsupportedError) as caught:
+        pod_of(text)
+    paths = [problem.path.rpartition(".")[2] for problem in caught.value.problems]
+    assert paths == ["mountPath", "subPath"]
+    assert caught.value.problems[0].instead == f"write {wanted}"
