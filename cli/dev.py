@@ -197,10 +197,13 @@ def stop_command(ctx: click.Context) -> None:
         stopped.append(item)
         report(item)
 
-    status = stop(ctx.obj.workspace.root, report=tell)
+    code = stop(ctx.obj.workspace.root, report=tell)
     if not stopped:
         ctx.obj.output.note("nothing that `contrast dev run` started runs here")
-    ctx.exit(status)
+    with contextlib.suppress(LocalNodeError):
+        for item in status(ctx.obj.workspace.root):
+            ctx.obj.output.note(f"the Coordinator goes on: {item.detail}; `kill` ends it")
+    ctx.exit(code)
 
 
 @dev.command(name="status", epilog=example("contrast dev status"))

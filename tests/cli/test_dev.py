@@ -158,3 +158,13 @@ def test_pods_that_go_on_after_an_interrupt_are_told(monkeypatch: pytest.MonkeyP
     result = run("run", "--detach", "deployment/")
     assert result.exit_code == 130
     assert "contrast dev stop" in result.stderr
+
+
+def test_a_stop_tells_of_the_coordinator_that_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It holds its ports and its ledger; who thinks that all was stopped wonders at the next start."""
+    guest = Status(subject="coordinator", phase=Phase.RUNNING, detail="process 7 of `contrast dev guest`")
+    monkeypatch.setattr("cli.dev.stop", lambda *_, **__: 0)
+    monkeypatch.setattr("cli.dev.status", lambda _: (guest,))
+    result = run("stop")
+    assert result.exit_code == 0
+    assert "the Coordinator goes on: process 7" in result.stderr
