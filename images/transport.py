@@ -105,7 +105,8 @@ class Transport:
         """Whether this address may be spoken to."""
         if url.scheme == "https":
             return True
-        return url.scheme == "http" and bool({f"{url.host}:{url.port}", url.host} & self._settings.insecure)
+        host = f"[{url.host}]" if ":" in (url.host or "") else url.host
+        return url.scheme == "http" and bool({f"{host}:{url.port}", host} & self._settings.insecure)
 
     @asynccontextmanager
     async def follow(

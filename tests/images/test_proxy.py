@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from yarl import URL
 
 from images.errors import RegistryError, RegistryUnreachableError
 from images.model import Descriptor
 from images.registry import RegistryClient
-from images.transport import bypasses
+from images.transport import RegistrySettings, Transport, bypasses
 from tests.support.registry import PASSWORD, FakeRegistry, client_of, login, running, server_tls, sha256
 
 DATA = b"behind a proxy" * 1000
@@ -184,3 +185,20 @@ async def test_a_proxy_that_cannot_be_used_is_named(proxy: str) -> None:
 def test_no_proxy_is_read_as_other_tools_read_it(host: str, port: int, rules: str, past: bool) -> None:
     """Names with what lies below them, addresses, networks, each with a port or without."""
     assert bypasses(rules, host, port) == past
+
+
+@pytest.mark.parametrize(
+    ("url", "allowed"),
+    [
+        ("http://[::1]:5000/token", True),
+        ("http://127.0.0.1:5000/token", True),
+        ("http://[::1]:5001/token", False),
+        ("http://[::2]:5000/token", False),
+        ("https://[::2]/token", True),
+        ("ftp://127.0.0.1:5000/", False),
+    ],
+)
+def test_plain_http_is_for_the_hosts_named_also_by_addresses_of_version_6(url: str, allowed: bool) -> None:
+    """A registry named as [::1]:5000 could not send anybody to its own token server."""
+    settings = RegistrySettings(insecure=frozenset({"[::1]:5000", "127.0.0.1:5000"}))
+    assert Transport(settings, {}).allowed(URL(url)) == allowed
