@@ -328,8 +328,7 @@ async def test_large_manifests_have_few_places() -> None:
             yield b"}"
 
         async def ask(number: int) -> int:
-            # Two of each peer, which is its share.
-            here = (f"127.0.0.{2 + number // 2}", 0)
+            here = (f"127.0.0.{2 + number}", 0)  # One of each peer, which is allowed while there is a place.
             connector = aiohttp.TCPConnector(ssl=aiohttp.Fingerprint(running.epoch.tls_sha256), local_addr=here)
             url = running.url(Port.USER, "/v1/manifests")
             async with (
