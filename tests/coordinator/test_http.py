@@ -106,7 +106,7 @@ async def test_requests_sent_ahead_wait_at_the_sender() -> None:
         assert in_work(running) <= 1
         runner = running.server._runners[1]
         assert runner.server is not None
-        assert max(len(each._messages) for each in runner.server.connections) < 2000  # type: ignore[attr-defined]
+        assert max(len(each._messages) for each in runner.server.connections) < 2000
         writer.transport.abort()
         await certificate(running, Pod())
 
