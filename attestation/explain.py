@@ -224,7 +224,10 @@ def _json(raw: bytes) -> Iterator[Explanation]:
         raise UnknownFormatError(f"it begins like JSON and is none: {type(error).__name__}") from None
     if isinstance(document, dict) and "vcekCert" in document:
         answer = parse_thim(raw)
-        rows = (("reported TCB", answer.reported_tcb.hex()), ("keep", f"{answer.keep_s} s"))
+        rows = (
+            ("reported TCB", answer.reported_tcb.hex()),
+            ("keep", _UNSAID if answer.keep_s is None else f"{answer.keep_s} s"),
+        )
         yield Explanation("thim", "answer of Azure's THIM service", rows)
         for certificate in (answer.vek, answer.intermediate, answer.root):
             yield _certificate(certificate)

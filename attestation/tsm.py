@@ -13,6 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+import structlog
+
 from attestation.collateral.endorse import Endorser
 from attestation.errors import CertificateTableError, EvidenceError, IssueError, QuoteError, ReportError
 from attestation.evidence import Evidence, Kind
@@ -23,6 +25,8 @@ from attestation.tdx.quote import MAX_QUOTE, parse_quote, quote_size
 _ATTEMPTS: Final = 8
 _FIRST_PAUSE_S: Final = 0.05  # Doubled each time: about 6 s in all, while the firmware or another guest is busy.
 _BUSY: Final = frozenset((errno.EBUSY, errno.EAGAIN, errno.EINTR, errno.ETIMEDOUT))
+log = structlog.get_logger("attestation")
+
 _PROVIDERS: Final = {"sev_guest": Kind.SNP, "tdx_guest": Kind.TDX}
 
 
@@ -91,7 +95,8 @@ class TsmIssuer:
             _write(directory / "inblob", report_data)
             report = _read(directory / "outblob", MAX_QUOTE)
             try:
-                table = _read(directory / "auxblob", MAX_TABLE_SIZE)
+                # One byte more than is read of a table: that it is too long is for its reader to say.
+                table = _read(directory / "auxblob", MAX_TABLE_SIZE, may_be_longer=True)
             except FileNotFoundError:  # The kernel leaves the attribute out where the host gave nothing.
                 table = b""
             provider = _read(directory / "provider", 64).decode("ascii", "replace").strip()
@@ -120,19 +125,27 @@ def _evidence(provider: str, report: bytes, table: bytes, report_data: bytes) ->
 def snp_evidence(report: bytes, table: bytes, report_data: bytes) -> Evidence:
     """Evidence of a report and the certificate table that the host gave, which may be empty.
 
+    The table is the host's, and what is in it are hints that others give, too: one that cannot be used counts as none,
+    so that a host's mistake costs a question to the vendor and not the guest. The report is the processor's.
+
     Raises:
-        IssueError: it is no report, no table, or about other bytes than those asked for.
+        IssueError: it is no report, or about other bytes than those asked for.
     """
     try:
         parsed = parse_report(report)
+        if parsed.report_data != report_data:
+            raise IssueError("the report is about other 64 bytes than those we asked for")
+        bare = Evidence.make(Kind.SNP, {"report": report})
+    except (ReportError, EvidenceError) as error:
+        raise IssueError(f"the secure processor's answer is unusable: {error}") from None
+    try:
         certificates = (
             parse_certificate_table(table, prefer_vlek=parsed.signing_key == SIGNING_KEY_VLEK) if table else {}
         )
-        if parsed.report_data != report_data:
-            raise IssueError("the report is about other 64 bytes than those we asked for")
         return Evidence.make(Kind.SNP, {"report": report, **certificates})
-    except (ReportError, CertificateTableError, EvidenceError) as error:
-        raise IssueError(f"the secure processor's answer is unusable: {error}") from None
+    except (CertificateTableError, EvidenceError) as error:
+        log.warning("certificate table of the host unusable, certificates are asked for elsewhere", reason=str(error))
+        return bare
 
 
 def tdx_evidence(raw: bytes, report_data: bytes) -> Evidence:
@@ -160,12 +173,15 @@ def _number(path: Path) -> int:
     return int(text)
 
 
-def _read(path: Path, limit: int) -> bytes:
+def _read(path: Path, limit: int, *, may_be_longer: bool = False) -> bytes:
+    """The content of *path*, up to *limit* bytes; one more of what may be longer, of anything else an error."""
     with path.open("rb", buffering=0) as file:
         content = bytearray()
         while chunk := file.read(limit + 1 - len(content)):
             content += chunk
             if len(content) > limit:
+                if may_be_longer:
+                    break
                 raise IssueError(f"{path} gives more than {limit} bytes")
     return bytes(content)
 

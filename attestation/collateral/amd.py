@@ -9,6 +9,7 @@ import binascii
 from typing import Final
 
 from attestation.errors import CertificateError
+from attestation.snp.certificates import parse_certificate
 from attestation.snp.endorsement import EndorsementKind
 from attestation.snp.products import Product, Tcb
 
@@ -62,7 +63,7 @@ def parse_pem_certificates(pem: bytes) -> tuple[bytes, ...]:
 
 
 def parse_chain_answer(pem: bytes) -> tuple[bytes, bytes]:
-    """Intermediate and root of a chain file: two certificates, the root last.
+    """Intermediate and root of a chain file: two certificates, in either order; the root is the one that names itself.
 
     Raises:
         CertificateError: another number of certificates.
@@ -70,4 +71,13 @@ def parse_chain_answer(pem: bytes) -> tuple[bytes, bytes]:
     certificates = parse_pem_certificates(pem)
     if len(certificates) != 2:
         raise CertificateError(f"{len(certificates)} certificates, wanted intermediate and root")
-    return certificates[0], certificates[1]
+    first, second = certificates
+    return (second, first) if _is_root(first) and not _is_root(second) else (first, second)
+
+
+def _is_root(raw: bytes) -> bool:
+    try:
+        certificate = parse_certificate(raw)
+    except CertificateError:
+        return False  # The judge says what is wrong with it.
+    return certificate.subject == certificate.issuer

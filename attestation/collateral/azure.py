@@ -12,7 +12,7 @@ HEADERS: Final = {"Metadata": "true"}
 VTPM_VARIABLE: Final = "CONTRAST_AZURE_VTPM_POLICY"
 """SHA-256 of this guest's policy, in hex, where an Azure virtual TPM is to prove it; PCR 8 says whether it is true."""
 MAX_ANSWER: Final = 32_768
-_FIELDS: Final = frozenset({"vcekCert", "certificateChain", "tcbm", "cacheControl"})
+_FIELDS: Final = frozenset({"vcekCert", "certificateChain", "tcbm"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,30 +38,34 @@ def parse_thim(raw: bytes) -> ThimAnswer:
     Raises:
         CollateralError: another shape; unknown fields are passed over, as the service may grow.
     """
-    fields = _fields(raw)
+    fields, keep_s = _fields(raw)
     try:
         (vek,) = parse_pem_certificates(fields["vcekCert"].encode())
         intermediate, root = parse_chain_answer(fields["certificateChain"].encode())
     except (CertificateError, ValueError) as error:
         raise CollateralError(f"THIM's certificates cannot be read: {error}") from None
-    tcb, keep = fields["tcbm"], fields.get("cacheControl", "")
+    tcb = fields["tcbm"]
     if len(tcb) != 16 or not all(digit in "0123456789abcdefABCDEF" for digit in tcb):
         raise CollateralError("THIM's tcbm is not 16 hex digits")
-    if not (keep == "" or (keep.isascii() and keep.isdigit() and len(keep) <= 10)):
-        raise CollateralError("THIM's cacheControl is no number of seconds")
-    return ThimAnswer(vek, intermediate, root, bytes.fromhex(tcb)[::-1], int(keep) if keep else None)
+    return ThimAnswer(vek, intermediate, root, bytes.fromhex(tcb)[::-1], keep_s)
 
 
-def _fields(raw: bytes) -> dict[str, str]:
+def _seconds(said: object) -> int | None:
+    """What ``cacheControl`` says, as text or as a number: advice, so that what makes no sense counts as not said."""
+    text = str(said) if type(said) in (str, int) else ""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 10 else None
+
+
+def _fields(raw: bytes) -> tuple[dict[str, str], int | None]:
     if len(raw) > MAX_ANSWER:
         raise CollateralError(f"THIM answered {len(raw)} bytes, wanted at most {MAX_ANSWER}")
     try:
         document: Any = json.loads(raw)
     except (ValueError, RecursionError) as error:
         raise CollateralError(f"THIM's answer is no JSON: {type(error).__name__}") from None
-    if not isinstance(document, dict) or not _FIELDS - {"cacheControl"} <= document.keys():
+    if not isinstance(document, dict) or not document.keys() >= _FIELDS:
         raise CollateralError(f"THIM's answer lacks a field, wanted {', '.join(sorted(_FIELDS))}")
-    fields = {name: document[name] for name in _FIELDS & document.keys()}
+    fields = {name: document[name] for name in _FIELDS}
     if not all(isinstance(value, str) for value in fields.values()):
         raise CollateralError("a field of THIM's answer is no text")
-    return fields
+    return fields, _seconds(document.get("cacheControl"))

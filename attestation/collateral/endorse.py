@@ -1,8 +1,9 @@
 """Completes evidence with what it takes to judge it: certificates, revocation lists, Intel's collateral.
 
-What came along is kept, with two exceptions. A revocation list that the vendor gives us under its own address replaces
-one that came with the evidence, because nothing in a list says whether it is for ASKs or for ASVKs. And a VCEK that is
-for another TCB or chip than the report counts as none: hosts go on handing out the one from before their last update.
+What came along is kept, with three exceptions. A revocation list that the vendor gives us under its own address
+replaces one that came with the evidence, because nothing in a list says whether it is for ASKs or for ASVKs. A VCEK
+that is for another TCB or chip than the report counts as none: hosts go on handing out the one from before their last
+update. And so do an intermediate and a root that are no chain of the product.
 """
 
 from collections.abc import Mapping
@@ -25,6 +26,7 @@ from attestation.errors import (
     ReportError,
 )
 from attestation.evidence import Evidence, Kind
+from attestation.snp.certificates import parse_certificate
 from attestation.snp.endorsement import Endorsement, EndorsementKind, parse_endorsement
 from attestation.snp.products import GENOA, MILAN, PRODUCTS, TURIN, Product, parse_tcb, product_of
 from attestation.snp.report import SIGNING_KEY_VLEK, Report, parse_report
@@ -134,13 +136,20 @@ class Endorser:
                 product = _product_of(found["vek"], report)
         else:
             product = _product_of(vek, report)
-        if "root" not in found and (evidence.part("intermediate") is None or evidence.part("root") is None):
+        if "root" not in found and not self._has_chain(evidence, product):
             intermediate, root = await self._chain(product, kind)
             found.update(intermediate=intermediate, root=root)
         crl = await self._crl(product, kind)
         if crl is not None:
             found["crl"] = crl
         return found
+
+    def _has_chain(self, evidence: Evidence, product: Product) -> bool:
+        intermediate, root = evidence.part("intermediate"), evidence.part("root")
+        if intermediate is None or root is None:
+            return False
+        # Where nobody can be asked for another one, the judge says what is wrong with this.
+        return self._sources.amd is None or _chain_of(intermediate, root) == product.chain
 
     async def _thim(self, report: Report) -> dict[str, bytes]:
         if self._sources.thim is None:
@@ -218,12 +227,12 @@ class Endorser:
     async def _collateral(self, service: str, platform: Platform) -> bytes:
         get = self._supply.current
         pck_crl = await get(
-            intel.pck_crl_address(service, platform.ca), limit=intel.MAX_ANSWER, note=intel.PCK_CRL_CHAIN
+            intel.pck_crl_address(service, platform.ca), limit=intel.MAX_ANSWER, notes=intel.PCK_CRL_CHAIN
         )
         tcb_info = await get(
-            intel.tcb_info_address(service, platform.fmspc), limit=intel.MAX_ANSWER, note=intel.TCB_INFO_CHAIN
+            intel.tcb_info_address(service, platform.fmspc), limit=intel.MAX_ANSWER, notes=intel.TCB_INFO_CHAIN
         )
-        identity = await get(intel.identity_address(service), limit=intel.MAX_ANSWER, note=intel.IDENTITY_CHAIN)
+        identity = await get(intel.identity_address(service), limit=intel.MAX_ANSWER, notes=intel.IDENTITY_CHAIN)
         root_crl = await get(intel.root_crl_address(service), limit=intel.MAX_ANSWER)
         return intel.assemble(
             pck_crl=(pck_crl.body, pck_crl.note),
@@ -259,6 +268,10 @@ def is_complete(evidence: Evidence) -> bool:
     vek = evidence.part("vek")
     if vek is None or evidence.kind is Kind.SIMULATED:
         return True
+    endorsement = _endorsement(vek)
+    chain = _chain_of(evidence.part("intermediate") or b"", evidence.part("root") or b"")
+    if endorsement is None or chain != endorsement.product_name.partition("-")[0]:
+        return False
     return _fits(vek, _report_of(evidence) if evidence.kind is Kind.AZURE else evidence.part("report") or b"")
 
 
@@ -295,6 +308,17 @@ def _endorsement(vek: bytes) -> Endorsement | None:
         return parse_endorsement(vek)
     except CertificateError:
         return None
+
+
+@lru_cache(maxsize=64)  # A handful for each vendor.
+def _chain_of(intermediate: bytes, root: bytes) -> str:
+    """The product that two certificates say they are the chain of, or ""; whether they are, is for the judge."""
+    try:
+        middle, top = parse_certificate(intermediate), parse_certificate(root)
+    except CertificateError:
+        return ""
+    is_chain = middle.issuer == top.subject == top.issuer and middle.subject != top.subject
+    return top.common_name.removeprefix("ARK-") if is_chain else ""
 
 
 def _fits(vek: bytes, raw: bytes) -> bool:

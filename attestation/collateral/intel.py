@@ -13,9 +13,11 @@ from attestation.errors import CollateralError
 SERVICE: Final = "https://api.trustedservices.intel.com"
 ROOT_CRL: Final = "https://certificates.trustedservices.intel.com/IntelSGXRootCA.der"
 MAX_ANSWER: Final = 131_072
-PCK_CRL_CHAIN: Final = "sgx-pck-crl-issuer-chain"
-TCB_INFO_CHAIN: Final = "tcb-info-issuer-chain"
-IDENTITY_CHAIN: Final = "sgx-enclave-identity-issuer-chain"
+# The headers that chains come in, today's name first: a PCCS that is older, or that fills its cache from an older
+# service, uses the others under every address.
+PCK_CRL_CHAIN: Final = ("sgx-pck-crl-issuer-chain",)
+TCB_INFO_CHAIN: Final = ("tcb-info-issuer-chain", "sgx-tcb-info-issuer-chain")
+IDENTITY_CHAIN: Final = ("sgx-enclave-identity-issuer-chain", "sgx-qe-identity-issuer-chain")
 _SIGNATURE: Final = re.compile(r'\s*,\s*"signature"\s*:\s*"([0-9a-fA-F]{128})"\s*\}\s*')
 
 
@@ -80,10 +82,10 @@ def _signed(raw: bytes, name: str) -> tuple[str, str]:
     return text[len(start[1]) : end], signature[1]
 
 
-def _chain(header: str, name: str) -> str:
+def _chain(header: str, names: tuple[str, ...]) -> str:
     chain = unquote(header)
     if "-----BEGIN CERTIFICATE-----" not in chain:
-        raise CollateralError(f"the header {name} holds no certificates")
+        raise CollateralError(f"the header {' or '.join(names)} holds no certificates")
     return chain
 
 

@@ -5,7 +5,7 @@ what does (revocation lists, TCB information): network first, and the last copy 
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -67,24 +67,24 @@ class Supply:
         self._failures: dict[str, tuple[float, FetchError]] = {}
 
     async def lasting(
-        self, address: str, *, limit: int, note: str = "", headers: Mapping[str, str] | None = None
+        self, address: str, *, limit: int, notes: Sequence[str] = (), headers: Mapping[str, str] | None = None
     ) -> Document:
         """The document at *address*, which never changes: from the shelf if it is there.
 
         Raises:
             FetchError: see :meth:`Fetcher.get`; also when the budget is spent or *address* has just failed.
         """
-        return await self._get(address, limit, note, headers, oldest_ms=None)
+        return await self._get(address, limit, notes, headers, oldest_ms=None)
 
     async def current(
-        self, address: str, *, limit: int, note: str = "", headers: Mapping[str, str] | None = None
+        self, address: str, *, limit: int, notes: Sequence[str] = (), headers: Mapping[str, str] | None = None
     ) -> Document:
         """The document at *address*, newest first; the last copy where nobody answers.
 
         Args:
             address: its URL.
             limit: most bytes of its body.
-            note: name of a header that belongs to it, in lower case.
+            notes: names, in lower case, of the header that belongs to it: the first that is there is kept.
             headers: of the request.
 
         Raises:
@@ -92,7 +92,7 @@ class Supply:
         """
         oldest_ms = self._clock_ms() - int(self._patience.current_s * 1000)
         try:
-            return await self._get(address, limit, note, headers, oldest_ms=oldest_ms)
+            return await self._get(address, limit, notes, headers, oldest_ms=oldest_ms)
         except FetchError:
             kept = self._shelf.get(address)
             if kept is None:
@@ -100,7 +100,13 @@ class Supply:
             return kept
 
     async def _get(
-        self, address: str, limit: int, note: str, headers: Mapping[str, str] | None, *, oldest_ms: int | None
+        self,
+        address: str,
+        limit: int,
+        notes: Sequence[str],
+        headers: Mapping[str, str] | None,
+        *,
+        oldest_ms: int | None,
     ) -> Document:
         while True:
             kept = self._shelf.get(address)
@@ -114,7 +120,7 @@ class Supply:
         landed = self._flights[address] = asyncio.Event()
         try:
             # Who has an older copy is not kept waiting for long.
-            return await self._fetch(address, limit, note, headers, attempts=None if kept is None else 1)
+            return await self._fetch(address, limit, notes, headers, attempts=None if kept is None else 1)
         except FetchError as error:
             self._remember_failure(address, error)
             raise
@@ -123,12 +129,13 @@ class Supply:
             landed.set()
 
     async def _fetch(
-        self, address: str, limit: int, note: str, headers: Mapping[str, str] | None, *, attempts: int | None
+        self, address: str, limit: int, notes: Sequence[str], headers: Mapping[str, str] | None, *, attempts: int | None
     ) -> Document:
         async with self._slots:
             self._spend(address)
             answer = await self._fetcher.get(address, limit=limit, headers=headers, attempts=attempts)
-        document = Document(answer.body, answer.headers.get(note, "") if note else "", self._clock_ms())
+        note = next((answer.headers[name] for name in notes if name in answer.headers), "")
+        document = Document(answer.body, note, self._clock_ms())
         self._shelf.put(address, document)
         return document
 

@@ -32,6 +32,7 @@ from tests.support.vendor_services import (
 )
 
 LIMIT = 1000
+PEM_END = "-----END CERTIFICATE-----\n"
 
 
 def bare(report: Genuine) -> Evidence:
@@ -137,6 +138,24 @@ async def test_a_hosts_certificate_of_another_chip_or_tcb_is_asked_for_anew(vect
             await endorser.complete(old)
     async with serving() as service, endorsing(lambda _: Sources(amd=None, intel=None), service) as endorser:
         assert (await endorser.complete(old)).part("vek") == stale
+
+
+@pytest.mark.parametrize("role", ["intermediate", "root"])
+async def test_a_hosts_chain_that_is_none_is_asked_for_anew(vectors: Path, role: str) -> None:
+    """Whatever stands in a host's table, a question to the vendor mends it."""
+    report, other = find(vectors, "20"), find(vectors, "52")
+    swapped = report.root if role == "intermediate" else report.intermediate
+    for wrong in (b"garbage", swapped, getattr(other, role)):
+        bad = report.evidence(**{role: wrong})
+        assert not is_complete(bad)
+        assert not report.judge(bad).accepted
+        async with serving() as service, endorsing(amd_only, service) as endorser:
+            load_kds(service, vectors, report)
+            evidence = await endorser.complete(bad)
+            assert is_complete(evidence)
+            assert (evidence.part("intermediate"), evidence.part("root")) == (report.intermediate, report.root)
+        async with serving() as service, endorsing(lambda _: Sources(amd=None, intel=None), service) as endorser:
+            assert (await endorser.complete(bad)).part(role) == wrong
 
 
 def older(vek: bytes) -> bytes:
@@ -302,7 +321,7 @@ async def test_a_restart_finds_what_was_fetched_before(tmp_path: Path) -> None:
         service.add("/x", b"y", {"Chain": "c"})
         for _ in range(2):
             async with supplying(directory=directory) as supply:
-                document = await supply.lasting(f"{service.url}/x", limit=LIMIT, note="chain")
+                document = await supply.lasting(f"{service.url}/x", limit=LIMIT, notes=("chain",))
                 assert (document.body, document.note) == (b"y", "c")
         assert service.asked["/x"] == 1
     assert directory.stat().st_mode & 0o777 == 0o700
@@ -415,7 +434,6 @@ async def test_the_machines_own_service_is_asked_past_the_proxy(monkeypatch: pyt
         {"certificateChain": "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----"},
         {"tcbm": "DB18"},
         {"tcbm": "zz18000000000004"},
-        {"cacheControl": "soon"},
     ],
 )
 def test_an_answer_of_azures_of_another_shape_is_refused(vectors: Path, change: dict[str, object]) -> None:
@@ -425,6 +443,51 @@ def test_an_answer_of_azures_of_another_shape_is_refused(vectors: Path, change: 
     for raw in (b"", b"[]", b"{}", b"[" * 20_000, bytes(40_000)):
         with pytest.raises(CollateralError):
             azure.parse_thim(raw)
+
+
+@pytest.mark.parametrize(
+    ("said", "keep_s"),
+    [(86400, 86400), ("3153600", 3153600), ("soon", None), (None, None), (-1, None), (True, None), (1e99, None)],
+)
+def test_how_long_azure_wants_its_answer_kept_costs_nobody_the_answer(
+    vectors: Path, said: object, keep_s: int | None
+) -> None:
+    document = json.loads((vectors / "snp/misc/azure-thim-amd-certification-milan.json").read_bytes())
+    assert azure.parse_thim(json.dumps({**document, "cacheControl": said}).encode()).keep_s == keep_s
+    del document["cacheControl"]
+    assert azure.parse_thim(json.dumps(document).encode()).keep_s is None
+
+
+async def test_azures_chain_counts_in_either_order_and_with_either_line_end(vectors: Path) -> None:
+    """Who takes the first certificate for the ASK whatever it is has every guest of such a machine refused."""
+    document = json.loads((vectors / "snp/misc/azure-thim-amd-certification-milan.json").read_bytes())
+    ask, ark = (f"{block}-----END CERTIFICATE-----\n" for block in document["certificateChain"].split(PEM_END)[:2])
+    usual = azure.parse_thim(json.dumps(document).encode())
+    report = next(each for each in genuine_reports(vectors) if each.vek == usual.vek)
+    for chain in (ask + ark, ark + ask, ask.strip() + "\n\n" + ark.strip()):
+        for end in ("\n", "\r\n"):
+            changed = {
+                "vcekCert": document["vcekCert"].replace("\n", end),
+                "certificateChain": chain.replace("\n", end),
+            }
+            raw = json.dumps({**document, **changed}).encode()
+            said = azure.parse_thim(raw)
+            assert (said.vek, said.intermediate, said.root) == (usual.vek, report.intermediate, report.root)
+            async with serving() as service, supplying() as supply:
+                service.add("/thim", raw)
+                endorser = Endorser(supply, Sources(amd=None, intel=None, thim=f"{service.url}/thim"))
+                assert report.judge(await endorser.complete(bare(report))).accepted
+
+
+async def test_a_key_services_chain_counts_in_either_order(vectors: Path) -> None:
+    report = find(vectors, "20")
+    blocks = (vectors / "snp/certs/vcek-cert_chain-milan.pem").read_bytes().split(b"-----END CERTIFICATE-----\n")[:2]
+    turned = b"".join(block + b"-----END CERTIFICATE-----\n" for block in reversed(blocks))
+    async with serving() as service, endorsing(amd_only, service) as endorser:
+        load_kds(service, vectors, report)
+        service.add("/vcek/v1/Milan/cert_chain", turned)
+        evidence = await endorser.complete(bare(report))
+        assert (evidence.part("intermediate"), evidence.part("root")) == (report.intermediate, report.root)
 
 
 def test_chains_in_pem_are_read_strictly(vectors: Path) -> None:
@@ -450,6 +513,31 @@ async def test_collateral_of_a_quote_is_fetched_put_together_and_judged(vectors:
         collateral = completed[0].part("collateral")
         verdict = quote.judge(collateral, datetime.fromtimestamp(1772707803, UTC))
         assert verdict.accepted, verdict.failures
+
+
+@pytest.mark.parametrize("renamed", ["TCB-Info-Issuer-Chain", "SGX-Enclave-Identity-Issuer-Chain"])
+async def test_a_pccs_that_names_its_headers_as_they_were_once_is_understood(vectors: Path, renamed: str) -> None:
+    """A cache behind an older service has all of them, under the names of that service."""
+    older = {
+        "TCB-Info-Issuer-Chain": "SGX-TCB-Info-Issuer-Chain",
+        "SGX-Enclave-Identity-Issuer-Chain": "SGX-QE-Identity-Issuer-Chain",
+    }
+    quote = find_quote(vectors, "go-tdx-guest-cf77a6e9")
+    async with serving() as service, endorsing(intel_only, service) as endorser:
+        load_pccs(service, quote.collateral("phala_outdated"))
+        usual = await endorser.complete(quote.evidence(None))
+        for path, (status, body, headers) in list(service.answers.items()):
+            service.add(path, body, {older.get(name, name): value for name, value in headers.items()}, status=status)
+        assert renamed not in {name for _, _, headers in service.answers.values() for name in headers}
+    async with serving(service) as again, endorsing(intel_only, again) as endorser:
+        assert await endorser.complete(quote.evidence(None)) == usual
+        for path, (status, body, headers) in list(again.answers.items()):
+            if older[renamed] in headers:
+                # Today's name decides where both are there.
+                again.add(path, body, {**headers, renamed: "x"}, status=status)
+    async with serving(again) as both, endorsing(intel_only, both) as endorser:
+        with pytest.raises(EndorsementsMissingError, match="holds no certificates"):
+            await endorser.complete(quote.evidence(None))
 
 
 async def test_an_answer_that_lacks_something_is_refused(vectors: Path) -> None:
