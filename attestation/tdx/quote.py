@@ -31,7 +31,7 @@ _CERTIFICATION_PCK_CHAIN: Final = 5
 _QE_REPORT_SIZE: Final = 384
 _SIGNATURE_SIZE: Final = 64
 _MAX_CERTIFICATES: Final = 3
-_LINE: Final = 64
+_MAX_PADDING: Final = 8  # Zero bytes behind the text: the end of a C string, and what aligns the next thing.
 _BEGIN: Final = b"-----BEGIN CERTIFICATE-----"
 _END: Final = b"-----END CERTIFICATE-----"
 
@@ -203,34 +203,39 @@ def parse_quote(raw: bytes) -> Quote:
 
 @lru_cache(maxsize=256)  # One chain for each platform, and every quote of it carries the same.
 def parse_pem_chain(pem: bytes) -> tuple[bytes, ...]:
-    r"""The three certificates of a PCK chain, in DER, from PEM in exactly one spelling.
+    r"""The three certificates of a PCK chain, in DER, from PEM that is written in one way throughout.
 
-    Lines of 64 characters, ``\n``, canonical base64, a last line end that may be missing and one zero byte that may
-    follow, as Intel's own library writes it.
+    Intel's own library writes lines of 64 characters, ``\n``, and mostly one zero byte behind it all. Lines that end in
+    ``\r\n`` or have another length, all of them alike, say the same. Base64 is canonical, the last line end may be
+    missing, and a few zero bytes may follow: what follows from the certificates is all that the text may hold.
 
     Raises:
         QuoteError: anything else, check 9.
     """
-    text = pem.removesuffix(b"\0")
-    blocks = text.removesuffix(b"\n").split(_END)
-    if len(blocks) != _MAX_CERTIFICATES + 1 or blocks[-1] != b"":
+    text = pem.rstrip(b"\0")
+    eol = b"\r\n" if b"\r" in text else b"\n"
+    text = text.removesuffix(eol)
+    blocks = text.split(_END)
+    if len(blocks) != _MAX_CERTIFICATES + 1 or blocks[-1] != b"" or len(pem) - len(text) > len(eol) + _MAX_PADDING:
         raise QuoteError(f"{len(blocks) - 1} certificates, or something behind them", check=9)
+    width = len(blocks[0].removeprefix(_BEGIN + eol).partition(eol)[0])
     found = []
     for number, block in enumerate(blocks[:-1]):
-        start = (b"\n" if number else b"") + _BEGIN + b"\n"
+        start = (eol if number else b"") + _BEGIN + eol
         try:
-            data = base64.b64decode(block.removeprefix(start).replace(b"\n", b""), validate=True)
+            data = base64.b64decode(block.removeprefix(start).replace(eol, b""), validate=True)
         except binascii.Error:
             raise QuoteError(f"certificate {number} is not base64", check=9) from None
-        if start + _lines(data) != block:
-            raise QuoteError(f"certificate {number} is not written as PEM in lines of {_LINE}", check=9)
+        if not data or start + _lines(data, width, eol) != block:
+            raise QuoteError(f"certificate {number} is not written as PEM in lines like the first", check=9)
         found.append(data)
     return tuple(found)
 
 
-def _lines(data: bytes) -> bytes:
+def _lines(data: bytes, width: int, eol: bytes) -> bytes:
     text = base64.b64encode(data)
-    return b"".join(text[at : at + _LINE] + b"\n" for at in range(0, len(text), _LINE))
+    width = max(width, 1)
+    return b"".join(text[at : at + width] + eol for at in range(0, len(text), width))
 
 
 def _version_5_body(raw: bytes) -> tuple[str, int]:

@@ -16,7 +16,7 @@ from attestation.tdx.collateral import parse_collateral
 from attestation.tdx.pck import INTEL_ROOT
 from attestation.tdx.quote import parse_quote
 from attestation.verdict import Outcome, TdxClaims, Verdict
-from tests.support.tdx_vectors import Published, find_quote, published_quotes
+from tests.support.tdx_vectors import Published, find_quote, published_quotes, with_chain, written
 
 GOOD = "v5-td15-90c06f000000-go-tdx-guest-cf77a6e9"
 GOOD_COLLATERAL, GOOD_NOW = "phala_outdated", 1772707803
@@ -145,6 +145,51 @@ def test_a_chain_in_the_collateral_does_not_replace_the_quotes_own(vectors: Path
     assert (
         verdict.checks[11].seen == "status OutOfDate"
     )  # Its own platform's, not the other one's, which is up to date.
+
+
+SPELLINGS: dict[str, dict[str, Any]] = {
+    "with CRLF": {"eol": "\r\n", "tail": "\r\n"},
+    "with CRLF and a zero": {"eol": "\r\n", "tail": "\r\n\0"},
+    "in lines of 76": {"width": 76},
+    "in one line each": {"width": 0},
+    "without a last line end": {"tail": ""},
+    "padded to eight bytes": {"tail": "\n" + "\0" * 7},
+}
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS.values(), ids=SPELLINGS.keys())
+def test_certificates_in_a_quote_may_be_written_in_any_one_way(vectors: Path, spelling: dict[str, Any]) -> None:
+    """Another vendor's quoting service writes PEM as its own library does; the certificates are the same."""
+    quote = find_quote(vectors, GOOD)
+    raw = with_chain(quote.parsed, written(quote.parsed.certificates, **spelling))
+    assert raw != quote.raw
+    assert parse_quote(raw).certificates == quote.parsed.certificates
+    assert quote.judge(GOOD_COLLATERAL, GOOD_NOW, raw=raw).accepted
+
+
+def test_a_mixture_of_spellings_is_none(vectors: Path) -> None:
+    """Else unsigned bytes of a quote could say anything; all that they say follows from the certificates."""
+    quote = find_quote(vectors, GOOD).parsed
+    pem, crlf = written(quote.certificates), written(quote.certificates, eol="\r\n", tail="\r\n")
+    texts = [
+        pem.replace(b"\n", b"\r\n", 1),
+        crlf.replace(b"\r\n", b"\n", 1),
+        pem.replace(b"\n", b"\n\n", 1),
+        pem.replace(b"\n", b" \n", 1),
+        pem.replace(b"-----END", b"\n-----END", 1),
+        pem + b"\n",
+        b"\n" + pem,
+        pem + bytes(9),
+        pem + b"\0\n",
+        pem + b"\0x",
+        pem.replace(b"\n", b"\r"),
+        written(quote.certificates[:2]) + written(quote.certificates[2:], width=76),
+        written(quote.certificates[:2]),
+        written((*quote.certificates, quote.certificates[2])),
+    ]
+    for text in texts:
+        with pytest.raises(QuoteError):
+            parse_quote(with_chain(quote, text))
 
 
 def test_the_library_calls_out_of_date_verified_and_the_entry_does_not(vectors: Path) -> None:

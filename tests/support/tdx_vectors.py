@@ -1,5 +1,6 @@
 """The published TDX vectors as evidence, with reference values that each genuine quote satisfies."""
 
+import base64
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -79,6 +80,27 @@ class Published:
             thorough=thorough,
             cache=cache,
         )
+
+
+def written(certificates: tuple[bytes, ...], *, width: int = 64, eol: str = "\n", tail: str = "\n") -> bytes:
+    """Certificates as PEM in lines of *width*, 0 for one line."""
+    blocks = []
+    for each in certificates:
+        text = base64.b64encode(each).decode()
+        lines = [text[at : at + width] for at in range(0, len(text), width)] if width else [text]
+        blocks.append(eol.join(["-----BEGIN CERTIFICATE-----", *lines, "-----END CERTIFICATE-----"]))
+    return (eol.join(blocks) + tail).encode()
+
+
+def with_chain(quote: Quote, pem: bytes) -> bytes:
+    """The quote with another text for its certificates, every length around it fitting."""
+    raw = bytearray(quote.raw.removesuffix(quote.chain_pem) + pem)
+    inner = len(quote.raw) - len(quote.chain_pem) - 4
+    body = len(quote.signed)
+    for at in (inner, body, body + 4 + 2 * 64 + 2):
+        size = int.from_bytes(raw[at : at + 4], "little") + len(pem) - len(quote.chain_pem)
+        raw[at : at + 4] = size.to_bytes(4, "little")
+    return bytes(raw)
 
 
 def published_quotes(vectors: Path) -> list[Published]:
