@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import Final
 
 from images.config import Accounts, parse_group, parse_passwd
-from images.layerscan import GROUP, PASSWD, LayerFile, LayerScan, scan_layer
+from images.errors import LayoutError
+from images.layerscan import ACCOUNTS, GROUP, PASSWD, LayerFile, LayerScan, scan_layer
 from images.model import Image
 from images.scanhelper import ScanHelper
+from images.tree import Unknown, content, merge
 from images.unpack import Budget
 
 _AT_ONCE: Final = 2
+_MAX_ROUNDS: Final = 8  # Honest images need two: one that finds a link, one that follows it.
 _WORTH_A_PROCESS: Final = 64 << 20  # Bytes of an image below which starting another interpreter takes longer.
 
 
@@ -25,7 +28,7 @@ class Scan:
     """What the layers say.
 
     Attributes:
-        accounts: users and groups, whiteouts respected.
+        accounts: users and groups, whiteouts respected, links followed.
         roots: dm-verity root hash of each layer in tardev form, lowest first; None where they were not asked for.
     """
 
@@ -34,7 +37,7 @@ class Scan:
 
 
 def scan(image: Image, path_of: Callable[[str], Path], *, verity: bool = False) -> Scan:
-    """Read every layer of *image* once.
+    """Read every layer of *image* once; once more where its accounts are links, and for links behind these.
 
     dm-verity hashes block by block, and two threads of one interpreter hinder each other at that; so with *verity* one
     of the two readers of a large image is a process of its own.
@@ -54,9 +57,12 @@ def scan(image: Image, path_of: Callable[[str], Path], *, verity: bool = False) 
     for lane in (None, helper):
         lanes.put(lane)
 
-    def one(index: int) -> LayerScan:
-        layer = image.layers[index]
-        file = LayerFile(path=path_of(layer.digest), layer=layer, diff_id=image.diff_ids[index])
+    files = [
+        LayerFile(path=path_of(layer.digest), layer=layer, diff_id=diff_id)
+        for layer, diff_id in zip(image.layers, image.diff_ids, strict=True)
+    ]
+
+    def one(file: LayerFile) -> LayerScan:
         lane = lanes.get()
         try:
             found = None if lane is None else lane.scan(file)
@@ -66,18 +72,26 @@ def scan(image: Image, path_of: Callable[[str], Path], *, verity: bool = False) 
 
     try:
         with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="layer") as pool:
-            found = list(pool.map(one, range(len(image.layers))))
+            found = list(pool.map(one, files))
     finally:
         if helper is not None:
             helper.stop()
     return Scan(
-        accounts=_accounts(found),
+        accounts=_accounts(found, files),
         roots=tuple(layer.root for layer in found if layer.root is not None) if verity else None,
     )
 
 
-def _accounts(layers: Sequence[LayerScan]) -> Accounts:
-    files: dict[str, bytes] = {}
-    for layer in layers:
-        files = {path: raw for path, raw in files.items() if path not in layer.hidden} | layer.files
-    return Accounts(users=parse_passwd(files.get(PASSWD, b"")), groups=parse_group(files.get(GROUP, b"")))
+def _accounts(layers: Sequence[LayerScan], files: Sequence[LayerFile]) -> Accounts:
+    wanted = ACCOUNTS
+    for _ in range(_MAX_ROUNDS):
+        tree = merge(layers, wanted)
+        passwd, group = (content(tree, wanted, path) for path in (PASSWD, GROUP))
+        if not isinstance(passwd, Unknown) and not isinstance(group, Unknown):
+            return Accounts(users=parse_passwd(passwd or b""), groups=parse_group(group or b""))
+        wanted |= {item.path for item in (passwd, group) if isinstance(item, Unknown)}
+        budget = Budget()
+        layers = [scan_layer(file, budget, verity=False, wanted=wanted) for file in files]
+    raise LayoutError(
+        f"the image's /{PASSWD} or /{GROUP} is a link to a link, more than {_MAX_ROUNDS} deep: write the file itself"
+    )

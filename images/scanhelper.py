@@ -15,7 +15,7 @@ from typing import IO
 
 from images import errors
 from images.errors import ImageError
-from images.layerscan import LayerFile, LayerScan, scan_layer
+from images.layerscan import Event, Kind, LayerFile, LayerScan, scan_layer
 from images.model import Descriptor
 from images.unpack import Budget
 
@@ -61,7 +61,10 @@ class ScanHelper:
             kind = getattr(errors, answer["error"], ImageError)
             raise kind(answer["message"])
         return LayerScan(
-            files={path: base64.b64decode(data) for path, data in answer["files"].items()},
+            events=[
+                Event(path=path, kind=Kind(kind), target=target, data=base64.b64decode(data))
+                for path, kind, target, data in answer["events"]
+            ],
             hidden=set(answer["hidden"]),
             root=bytes.fromhex(answer["root"]),
         )
@@ -93,7 +96,10 @@ def serve(requests: IO[bytes], answers: IO[bytes]) -> None:
             answer = {"error": type(error).__name__, "message": str(error)}
         else:
             answer = {
-                "files": {path: base64.b64encode(data).decode() for path, data in found.files.items()},
+                "events": [
+                    (event.path, event.kind, event.target, base64.b64encode(event.data).decode())
+                    for event in found.events
+                ],
                 "hidden": sorted(found.hidden),
                 "root": (found.root or b"").hex(),
             }

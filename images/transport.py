@@ -8,6 +8,7 @@ import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from ipaddress import ip_address, ip_network
 from pathlib import Path
@@ -262,9 +263,18 @@ def origin(url: URL) -> tuple[str, str | None, int | None]:
 
 
 def retry_after(response: aiohttp.ClientResponse) -> float:
-    """How many seconds the other side asks to wait, within reason; 0 if it does not."""
+    """How many seconds the other side asks to wait, within reason; 0 if it does not (RFC 9110, section 10.2.3).
+
+    A date is held against the other side's own clock, which need not be ours; without that it says nothing.
+    """
     said = response.headers.get("Retry-After", "")
-    return min(float(said), MAX_PAUSE_S) if said.isascii() and said.isdigit() and len(said) < 9 else 0.0
+    if said.isascii() and said.isdigit():
+        return min(float(said[:9]), MAX_PAUSE_S)
+    try:
+        until, now = (parsedate_to_datetime(text) for text in (said, response.headers.get("Date", "")))
+        return min(max((until - now).total_seconds(), 0.0), MAX_PAUSE_S)
+    except (ValueError, TypeError, OverflowError):  # No date, or one with a zone beside one without.
+        return 0.0
 
 
 def shown(text: str) -> str:

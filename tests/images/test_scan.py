@@ -94,5 +94,5 @@ def test_the_helpers_answers_are_one_line_each(tmp_path: Path) -> None:
     answers = io.BytesIO()
     serve(io.BytesIO(b"".join(json.dumps({**request, **more}).encode() + b"\n" for more in ({}, {"size": 1}))), answers)
     good, bad = map(json.loads, answers.getvalue().splitlines())
-    assert set(good) == {"files", "hidden", "root"}
+    assert set(good) == {"events", "hidden", "root"}
     assert bad["error"] == "DigestMismatchError"
