@@ -94,7 +94,8 @@ class SnpReferenceValues:
         minimum_guest_svn, family_id, image_id: chosen by whoever signs the ID block; not asked for by default.
         require_id_block: the launch must have had an ID block signed by one of *id_key_digests* (48 bytes each),
             and, where *author_key_digests* is not empty, an author key among those.
-        allowed_chip_ids: 64 bytes each; empty means every chip of the product.
+        allowed_chip_ids: 64 bytes each, as in reports; on Turin 8 will do, to which the zeros that reports have are
+            added here. Empty means every chip of the product.
         denied_chip_ids: chips whose keys are known to be extracted.
         allowed_providers: CSP_ID of acceptable VLEKs, e.g. ``CN=cc-us-east-2.amazonaws.com``; empty refuses every VLEK.
         allow_masked_chip_id: accept a VCEK report without chip id.
@@ -148,6 +149,8 @@ class SnpReferenceValues:
         ):
             if tcb is not None:
                 self._check_tcb(name, tcb)
+        object.__setattr__(self, "allowed_chip_ids", self._as_reported(self.allowed_chip_ids))
+        object.__setattr__(self, "denied_chip_ids", self._as_reported(self.denied_chip_ids))
         self._check_sizes()
         if self.require_id_block and not self.id_key_digests:
             raise ReferenceValueError("an ID block is required, but no digest of an acceptable ID key is given")
@@ -176,6 +179,12 @@ class SnpReferenceValues:
     def is_simulated(self) -> bool:
         """Whether the entry trusts a vendor that somebody made up."""
         return self.trust_anchor is not None
+
+    def _as_reported(self, chips: tuple[bytes, ...]) -> tuple[bytes, ...]:
+        short = self.product.chip_id_size
+        if short == CHIP_ID_SIZE or all(len(chip) != short for chip in chips):
+            return chips
+        return tuple(dict.fromkeys(chip.ljust(CHIP_ID_SIZE, b"\0") if len(chip) == short else chip for chip in chips))
 
     def _check_tcb(self, name: str, tcb: Tcb) -> None:
         if (tcb.fmc is not None) != self.product.has_fmc:

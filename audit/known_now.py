@@ -16,6 +16,7 @@ from coordinator.epoch_rules import describe
 from manifest.model import Manifest
 
 CHIP_ID_BYTES: Final = 64
+TURIN_ID_BYTES: Final = 8  # The rest of the 64 is zero.
 PLATFORM_ID_BYTES: Final = 16
 
 

@@ -12,7 +12,7 @@ import click
 from audit.cases import Knowledge
 from audit.html import Facts, render
 from audit.html_text import used_at
-from audit.known_now import CHIP_ID_BYTES, PLATFORM_ID_BYTES, read_crl
+from audit.known_now import CHIP_ID_BYTES, PLATFORM_ID_BYTES, TURIN_ID_BYTES, read_crl
 from audit.replay import examine
 from audit.report import Audit, Tally
 from cli import cosigned as witnessing
@@ -174,6 +174,8 @@ def audit(
 def parse_ids(raw: bytes, name: str) -> frozenset[bytes]:
     """Return the ids of a deny-list: one in each line, in hex; `#` begins a comment.
 
+    Turin's chip ids may be there in their own 8 bytes; they are returned as reports have them, with zeros behind.
+
     Raises:
         RefusedError: a line is none.
     """
@@ -182,12 +184,13 @@ def parse_ids(raw: bytes, name: str) -> frozenset[bytes]:
         text = line.partition("#")[0].strip().lower()
         if not text:
             continue
-        if not re.fullmatch(r"(?:[0-9a-f]{2})+", text) or len(text) not in {2 * CHIP_ID_BYTES, 2 * PLATFORM_ID_BYTES}:
+        one = bytes.fromhex(text) if re.fullmatch(r"(?:[0-9a-f]{2})+", text) else b""
+        if len(one) not in {CHIP_ID_BYTES, TURIN_ID_BYTES, PLATFORM_ID_BYTES}:
             raise RefusedError(
-                f"{name}:{number}: wanted a chip id of {CHIP_ID_BYTES} bytes or a TDX platform id of "
-                f"{PLATFORM_ID_BYTES} bytes in hex, seen {text[:40]!r}"
+                f"{name}:{number}: wanted a chip id of {CHIP_ID_BYTES} bytes ({TURIN_ID_BYTES} on Turin) or a TDX "
+                f"platform id of {PLATFORM_ID_BYTES} bytes in hex, seen {text[:40]!r}"
             )
-        found.add(bytes.fromhex(text))
+        found.add(one.ljust(CHIP_ID_BYTES, b"\0") if len(one) == TURIN_ID_BYTES else one)
     return frozenset(found)
 
 

@@ -127,21 +127,28 @@ class Boolean:
 
 @dataclass(frozen=True, slots=True)
 class Hex:
-    """Bytes in lower-case hex: exactly `size` of them, or at most `longest` where size is None."""
+    """Bytes in lower-case hex: exactly `size` of them, or at most `longest` where size is None.
+
+    Where `short` is given, so many will do, too; what they then stand for is their reader's to say.
+    """
 
     size: int | None
     longest: int = 0
+    short: int | None = None
 
     def read(self, node: Node, path: str, faults: Faults) -> object:
         """See `Codec`."""
         wanted = f"{self.size} bytes" if self.size is not None else f"1 to {self.longest} bytes"
+        if self.short is not None:
+            wanted += f" (or {self.short})"
         if not isinstance(node.value, str):
             return faults.wrong_type(path, node, f"{wanted} in hex")
         fault = hex_fault(node.value)
         if fault:
             return faults.add(path, f"{fault}, wanted {wanted} in lower-case hex", node.line)
         value = bytes.fromhex(node.value)
-        if len(value) != self.size if self.size is not None else not 0 < len(value) <= self.longest:
+        fits = len(value) in (self.size, self.short) if self.size is not None else 0 < len(value) <= self.longest
+        if not fits:
             return faults.add(path, f"has {len(value)} bytes, wanted {wanted} in lower-case hex", node.line)
         return value
 

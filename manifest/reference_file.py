@@ -31,6 +31,7 @@ MAX_CHIPS = 4096
 
 _BYTE = Integer(0, 255)
 _FLAG = Boolean()
+_CHIP_ID = Hex(64, short=8)  # Turin's, as AMD's service and its tools write them; reports have zeros behind them.
 
 _TCB: Table[Tcb] = Table(
     Tcb,
@@ -91,8 +92,8 @@ _SNP_COLUMNS = (
     Column("RequireIDBlock", "require_id_block", _FLAG),
     Column("IDKeyDigests", "id_key_digests", Listed(Hex(48), 16)),
     Column("AuthorKeyDigests", "author_key_digests", Listed(Hex(48), 16)),
-    Column("AllowedChipIDs", "allowed_chip_ids", Listed(Hex(64), MAX_CHIPS)),
-    Column("DeniedChipIDs", "denied_chip_ids", Listed(Hex(64), MAX_CHIPS)),
+    Column("AllowedChipIDs", "allowed_chip_ids", Listed(_CHIP_ID, MAX_CHIPS)),
+    Column("DeniedChipIDs", "denied_chip_ids", Listed(_CHIP_ID, MAX_CHIPS)),
     Column("AllowedProviders", "allowed_providers", Listed(Text(128), 64)),
     Column("AllowMaskedChipID", "allow_masked_chip_id", _FLAG),
     Column("AllowProvisionalFirmware", "allow_provisional_firmware", _FLAG),

@@ -225,6 +225,19 @@ def test_an_azure_blob_holds_the_report_that_it_is_said_to(vectors: Path) -> Non
     assert blob[0x20 : 0x20 + 1184] == find(vectors, "07").report
 
 
+@pytest.mark.parametrize("number", ["59", "60"])
+def test_a_chip_of_turin_is_named_by_its_own_eight_bytes_or_as_in_the_report(vectors: Path, number: str) -> None:
+    """AMD's service and its tools write 16 digits, the report has 64 bytes: either must let in, and keep out."""
+    report = find(vectors, number)
+    chip = report.parsed.chip_id
+    assert not any(chip[8:])
+    for name in (chip, chip[:8]):
+        assert report.judge(values=report.values(allowed_chip_ids=(name,))).accepted
+        refused_for(report.judge(values=report.values(denied_chip_ids=(name,))), 16)
+    assert report.values(allowed_chip_ids=(chip[:8], chip)) == report.values(allowed_chip_ids=(chip,))
+    refused_for(report.judge(values=report.values(allowed_chip_ids=(chip[1:9],))), 26)
+
+
 @pytest.mark.parametrize(
     ("number", "changes", "check"),
     [

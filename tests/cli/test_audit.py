@@ -17,6 +17,8 @@ import pytest
 from cryptography import x509
 
 from attestation.snp.report import parse_report
+from cli.audit import parse_ids
+from cli.errors import RefusedError
 from coordinator.events import AttestationAccepted, decode_event
 from ledger.entry import parse_entry
 from ledger.lmdb_store import LmdbStore
@@ -194,6 +196,16 @@ def test_a_chip_that_is_trusted_no_more_is_refused_now_and_was_right_then(lived:
     assert "deny-list" in document["findings"][0]["text"]
     (lived.root / "denied").write_text("abcd\n")
     lived.refused("audit", "exported", "--deny-chip-ids", "denied", because="denied:1: wanted a chip id")
+
+
+def test_a_deny_list_takes_turins_ids_as_people_have_them() -> None:
+    """An id that the list has in one form and the report in another would deny nobody."""
+    short = bytes(range(1, 9))
+    ids = parse_ids(f"{short.hex().upper()} # Turin\n{'22' * 64}\n{'33' * 16}\n".encode(), "denied")
+    assert ids == {short.ljust(64, b"\0"), b"\x22" * 64, b"\x33" * 16}
+    for bad in ("11" * 7, "11" * 9, "0x" + "11" * 8, "1" * 17):
+        with pytest.raises(RefusedError, match="8 on Turin"):
+            parse_ids(bad.encode(), "denied")
 
 
 def test_what_is_known_at_another_time_is_judged_by_that_time(lived: World) -> None:

@@ -164,6 +164,8 @@ def test_a_fault_is_found_and_named(change: Callable[[dict[str, Any]], object], 
         ({"GuestPolicy": {"DebugAllowed": True}}, "GuestPolicy.DebugAllowed", "unknown"),
         ({"PlatformInfo": {"SMTEnabled": None}}, "PlatformInfo.SMTEnabled", "instead of writing null"),
         ({"AllowedChipIDs": ["22" * 63]}, "AllowedChipIDs[0]", "wanted 64 bytes"),
+        ({"AllowedChipIDs": ["22" * 9]}, "AllowedChipIDs[0]", "wanted 64 bytes (or 8)"),
+        ({"AllowedChipIDs": ["22" * 8]}, "", "allowed_chip_ids has 8 bytes, wanted 64"),  # Milan's are longer.
         ({"AllowedChipIDs": ["22" * 64, "22" * 64]}, "AllowedChipIDs[1]", "stands twice"),
         ({"RequireIDBlock": True}, "", "no digest of an acceptable ID key"),
         ({"VMPL": 4}, "VMPL", "wanted 0 to 3"),
@@ -175,6 +177,14 @@ def test_a_fault_is_found_and_named(change: Callable[[dict[str, Any]], object], 
 def test_a_fault_of_reference_values_is_found_and_named(change: dict[str, Any], path: str, because: str) -> None:
     inner = f"ReferenceValues.snp[0].{path}" if path else "ReferenceValues.snp[0]"
     check_refused(lambda d: d.update(ReferenceValues={"snp": [snp(**change)]}), path=inner, because=because)
+
+
+def test_a_chip_of_turin_may_be_named_by_sixteen_digits() -> None:
+    tcb = {**SNP["MinimumTCB"], "FMCVersion": 1}
+    turin = snp(ProductName="Turin", MinimumTCB=tcb, AllowedChipIDs=["22" * 8], DeniedChipIDs=["33" * 8, "44" * 64])
+    (values,) = manifest(ReferenceValues={"snp": [turin]}).snp
+    assert values.allowed_chip_ids == (b"\x22" * 8 + bytes(56),)
+    assert values.denied_chip_ids == (b"\x33" * 8 + bytes(56), b"\x44" * 64)
 
 
 def test_all_faults_are_told_at_once_each_with_its_line() -> None:
