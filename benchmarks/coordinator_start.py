@@ -27,7 +27,6 @@ from attestation.judge import ChainCache
 from attestation.simulated.processor import Guest
 from attestation.simulated.vendor import VendorChain
 from benchmarks.support import Deployment, Pod, launch
-from coordinator.answers import note_text
 from coordinator.commands import IssueCertificate
 from coordinator.epoch import open_epoch
 from coordinator.issuing import granted, prepare, read_request
@@ -37,6 +36,7 @@ from coordinator.opening import open_ledger
 from coordinator.service import Service, World
 from coordinator.settings import Settings
 from ledger.lmdb_store import LmdbStore
+from ledger.note import note_text
 
 EVENTS = 100_000
 _BATCH = 512

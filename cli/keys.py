@@ -3,7 +3,7 @@
 import stat
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Final
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
@@ -14,8 +14,6 @@ from cli.workspace import read_file
 
 SEEDSHARE_BITS: Final = 4096
 _MAX_PEM: Final = 65_536
-
-Owner: TypeAlias = ec.EllipticCurvePrivateKey | ec.EllipticCurvePublicKey
 
 
 def new_workload_owner_key() -> bytes:

@@ -4,6 +4,9 @@ import hashlib
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
+
+from msgspec.structs import replace
 
 from coordinator.authority import Authority
 from coordinator.epoch import Epoch
@@ -19,32 +22,13 @@ from ledger.proof import TlogProof
 from wire.bundle import Bundle
 from wire.messages import CertificateResponse, Head, SealedSecret, SeedShare, SetManifestResponse
 from wire.sealing import hpke_seal, secret_info
-from wire.statement import API_VERSION, ControlHead, Statement, Unverified
-
-Blob = Callable[[bytes], bytes]
-
-
-def note_text(finished: str) -> str:
-    """The signed text of a note: everything before its blank line."""
-    return finished.partition("\n\n")[0] + "\n"
-
-
-def note_size(finished: str) -> int:
-    """The size that a checkpoint of ours names, in its second line."""
-    return int(finished.split("\n", 2)[1])
+from wire.statement import API_VERSION, STATEMENT_VERSION, ControlHead, Statement, Unverified
 
 
 def empty_statement(epoch: Epoch, ledger_public: bytes, *, simulated: bool) -> Statement:
     """Before the first manifest: who this is, and the name that its ledger will have."""
-    return Statement(
-        version=1,
-        state="empty",
-        epoch_key=epoch.public.hex(),
-        tls_cert_sha256=epoch.tls_sha256.hex(),
-        hpke_public_key=epoch.hpke_public.hex(),
-        generation=0,
-        api_versions=(API_VERSION,),
-        simulated=simulated,
+    return replace(
+        _statement(epoch, "empty", simulated=simulated),
         origin=origin_of(ledger_public),
         ledger_key=ledger_public.hex(),
     )
@@ -52,51 +36,56 @@ def empty_statement(epoch: Epoch, ledger_public: bytes, *, simulated: bool) -> S
 
 def active_statement(epoch: Epoch, state: State, authority: Authority, finished: str, *, simulated: bool) -> Statement:
     """With a manifest in force: what the ledger says, and the last finished checkpoint."""
-    return Statement(
-        version=1,
-        state="active",
-        epoch_key=epoch.public.hex(),
-        tls_cert_sha256=epoch.tls_sha256.hex(),
-        hpke_public_key=epoch.hpke_public.hex(),
+    return replace(
+        _statement(epoch, "active", simulated=simulated),
         generation=state.generation,
-        api_versions=(API_VERSION,),
-        simulated=simulated,
         origin=state.origin,
         ledger_key=ledger_public_of(state).hex(),
         checkpoint=finished,
-        control_head=ControlHead(seq=state.control_head.seq, hash=state.control_head.body_hash.hex()),
+        control_head=_control_head(state),
         transition=state.transition.hex(),
         root_ca=authority.root_ca,
         mesh_ca=authority.mesh_ca,
     )
 
 
-def recovery_statement(epoch: Epoch, state: State, log: Log, blob: Blob, *, draft: str, simulated: bool) -> Statement:
+def recovery_statement(
+    epoch: Epoch, state: State, log: Log, blob: Callable[[bytes], bytes], *, draft: str, simulated: bool
+) -> Statement:
     """After a restart: only the epoch's keys are this process's own; what came from storage is unverified."""
     current = state.current
+    unverified = Unverified(
+        origin=state.origin,
+        ledger_key=ledger_public_of(state).hex(),
+        size=log.size,
+        root=log.root.hex(),
+        draft=draft,
+        generation=state.generation,
+        checkpoint=log.finished,
+        control_head=_control_head(state),
+        transition=state.transition.hex(),
+        root_ca=blob(state.root_ca),
+        mesh_ca=blob(current.mesh_ca) if current else None,
+    )
+    return replace(_statement(epoch, "recovery", simulated=simulated), unverified=unverified)
+
+
+def _statement(epoch: Epoch, phase: Literal["empty", "recovery", "active"], *, simulated: bool) -> Statement:
+    """What every statement says: whose it is, in which state."""
     return Statement(
-        version=1,
-        state="recovery",
+        version=STATEMENT_VERSION,
+        state=phase,
         epoch_key=epoch.public.hex(),
         tls_cert_sha256=epoch.tls_sha256.hex(),
         hpke_public_key=epoch.hpke_public.hex(),
         generation=0,
         api_versions=(API_VERSION,),
         simulated=simulated,
-        unverified=Unverified(
-            origin=state.origin,
-            ledger_key=ledger_public_of(state).hex(),
-            size=log.size,
-            root=log.root.hex(),
-            draft=draft,
-            generation=state.generation,
-            checkpoint=log.finished,
-            control_head=ControlHead(seq=state.control_head.seq, hash=state.control_head.body_hash.hex()),
-            transition=state.transition.hex(),
-            root_ca=blob(state.root_ca),
-            mesh_ca=blob(current.mesh_ca) if current else None,
-        ),
     )
+
+
+def _control_head(state: State) -> ControlHead:
+    return ControlHead(seq=state.control_head.seq, hash=state.control_head.body_hash.hex())
 
 
 def ledger_public_of(state: State) -> bytes:
@@ -160,7 +149,7 @@ def certificate_answer(
     Raises:
         HeadMismatchError: The client knows a longer ledger.
     """
-    size = note_size(finished)
+    size = int(finished.split("\n", 2)[1])  # The second line of a checkpoint; this one is ours.
     entry = issued.entry
     receipt = TlogProof(entry.body.seq, log.proof(entry.body.seq, size), finished, entry.raw).text().encode()
     bundle = Bundle(

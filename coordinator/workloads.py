@@ -11,7 +11,7 @@ import structlog
 from attestation.collateral.endorse import is_complete
 from attestation.judge import ChainCache
 from coordinator.admission import CHALLENGE_LIFE_MS, Challenges, PolicyRates, RefusalCounter
-from coordinator.answers import Issued, Recent, certificate_answer, check_known, find_issued, note_text
+from coordinator.answers import Issued, Recent, certificate_answer, check_known, find_issued
 from coordinator.authority import Authority, demand_valid
 from coordinator.commands import RecordRefusal
 from coordinator.errors import CoordinatorError
@@ -22,6 +22,7 @@ from coordinator.refusals import StalePreparationError
 from coordinator.settings import Settings
 from coordinator.witnessing import Witnesses
 from ledger.errors import LedgerError
+from ledger.note import note_text
 from wire.messages import CertificateRequest, CertificateResponse, ChallengeResponse, Head
 
 _REFUSAL_CHECK_S = 30.0

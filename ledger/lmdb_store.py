@@ -23,8 +23,7 @@ import lmdb
 
 from ledger.errors import HeadMovedError, LedgerContentError, StoreError, StoreFullError
 from ledger.lmdb_file import check_file
-from ledger.memory import head_moved
-from ledger.store import EMPTY_HEAD, Batch, Head, State
+from ledger.store import EMPTY_HEAD, Batch, Head, State, head_moved
 
 DEFAULT_MAP_SIZE: Final = 64 * 2**30  # address space, not disk: the file is only as long as its content
 FORMAT: Final = b"contrast-ledger/1"
@@ -295,7 +294,7 @@ class LmdbStore:
     def _write(self, txn: lmdb.Transaction[bytes], batch: Batch) -> None:
         seen = _read_head(txn, self._meta)
         if seen != batch.previous:
-            raise HeadMovedError(head_moved(seen, batch.previous))
+            raise head_moved(seen, batch.previous)
         if batch.entries:
             first = batch.previous.size
             _append_all(txn, self._entries, first, batch.entries)

@@ -26,7 +26,7 @@ from ledger.merkle import (
 from ledger.note import ed25519_key, open_note
 from ledger.replay import CHUNK, Replay, Visit
 from ledger.signatures import Signatures
-from ledger.store import EMPTY_HEAD, Batch, Head, State, Store
+from ledger.store import EMPTY_HEAD, Head, State, Store
 from ledger.tiles import TILE_WIDTH, Tile, encode_bundle, width_at
 
 _MAX_ENTRIES_READ: Final = 4096
@@ -216,13 +216,6 @@ class Log:
     def finished_was_stored(self, note: str) -> None:
         """For the writer: the store has *note* now."""
         self._stored_finished = note
-
-    def store_finished(self) -> None:
-        """Write the newest finished note if the store does not have it. Blocks; raises as Store.append() does."""
-        note = self.unstored_finished
-        if note is not None:
-            self.store.append(Batch(previous=self._head, head=self._head, finished=note.encode()))
-            self._stored_finished = note
 
 
 def open_log(store: Store, *, visit: Visit | None = None, workers: int = 2) -> Log:

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from ledger.errors import HeadMovedError, LedgerContentError, StoreError
-from ledger.store import EMPTY_HEAD, Batch, Head, State
+from ledger.errors import LedgerContentError, StoreError
+from ledger.store import EMPTY_HEAD, Batch, Head, State, head_moved
 
 
 class MemoryStore:
@@ -37,7 +37,7 @@ class MemoryStore:
         """Make *batch* durable, or raise with nothing written."""
         self._check_open()
         if batch.previous != self._head:
-            raise HeadMovedError(head_moved(self._head, batch.previous))
+            raise head_moved(self._head, batch.previous)
         if batch.head.size != batch.previous.size + len(batch.entries):
             raise ValueError("the batch's head does not count its entries")
         self._entries += batch.entries
@@ -112,11 +112,3 @@ class MemoryStore:
     def _check_open(self) -> None:
         if self._closed:
             raise StoreError("the store is closed")
-
-
-def head_moved(seen: Head, wanted: Head) -> str:
-    """What to say when a batch does not continue the store."""
-    return (
-        f"the store ends at size {seen.size} ({seen.hash.hex()[:16]}…), the batch continues size {wanted.size} "
-        f"({wanted.hash.hex()[:16]}…): another writer was faster, or the storage was put back"
-    )

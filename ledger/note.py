@@ -29,7 +29,6 @@ from ledger.errors import NoteError
 MAX_NOTE_BYTES: Final = 1_000_000
 MAX_SIGNATURES: Final = 100
 _DASH: Final = "\N{EM DASH} "
-_MLDSA44_PUBLIC: Final = 1312
 
 
 class KeyType(IntEnum):

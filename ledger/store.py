@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from ledger.entry import ZERO_HASH
+from ledger.errors import HeadMovedError
 
 MAX_BLOB_BYTES: Final = 16 * 2**20
 
@@ -102,3 +103,11 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Let go of the storage. Closing twice is harmless."""
+
+
+def head_moved(seen: Head, wanted: Head) -> HeadMovedError:
+    """The error for a batch that does not continue what is stored."""
+    return HeadMovedError(
+        f"the store ends at size {seen.size} ({seen.hash.hex()[:16]}…), the batch continues size {wanted.size} "
+        f"({wanted.hash.hex()[:16]}…): another writer was faster, or the storage was put back"
+    )

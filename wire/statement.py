@@ -5,15 +5,15 @@ from storage stands under `unverified`, and nobody may act on it but `recover`.
 """
 
 import hashlib
-from typing import Annotated, Literal, assert_never
+from typing import Annotated, Final, Literal, assert_never
 
 from msgspec import Meta
 
 from wire.json import MessageError, decode, encode
 from wire.messages import MAX_STATEMENT, ApiVersions, Certificate, Hex32, Message, Size
 
-STATEMENT_VERSION = 1
-API_VERSION = "v1"
+STATEMENT_VERSION: Final = 1
+API_VERSION: Final = "v1"
 
 Origin = Annotated[str, Meta(pattern="^contrast\\.invalid/[0-9a-f]{64}$", min_length=81, max_length=81)]
 NoteText = Annotated[str, Meta(min_length=1, max_length=32_768)]

@@ -14,7 +14,6 @@ from attestation.errors import TpmError
 ALG_SHA256: Final = 0x000B
 ALG_RSASSA: Final = 0x0014
 MAX_QUOTE: Final = 1024
-MAX_SIGNATURE: Final = 1024
 PCR_COUNT: Final = 24
 POLICY_PCR: Final = 8
 """Extended once, with the digest of the guest's policy, when the guest is launched."""

@@ -23,7 +23,6 @@ from wire.messages import AttestRequest, RecoveryRequest
 from wire.routes import PROBLEM_STATUS, ROUTES, Port, Route
 
 POSTS = [route for route in ROUTES if route.request is not None]
-GETS = [route for route in ROUTES if route.method == "GET"]
 JSON = {"Content-Type": "application/json"}
 
 

@@ -16,7 +16,6 @@ from cryptography.hazmat.primitives import serialization
 from attestation.issuer import Issuer
 from cli.program import cli
 from coordinator.witnessing import Witnessing
-from ledger.memory import MemoryStore
 from ledger.store import Store
 from manifest.model import Role
 from tests.support.coordinator import Running, coordinator
@@ -157,10 +156,6 @@ class World:
             for path in sorted(self.root.rglob("*"))
             if path.is_file()
         }
-
-
-def memory_store() -> MemoryStore:
-    return MemoryStore()
 
 
 def _pod(name: str, policy: bytes, role: Role | None) -> str:
