@@ -13,17 +13,19 @@ from cli.errors import DiffersError, UsageFaultError
 from cli.imaging import VERITY, ImageChoices, fetch_images, image_options, lock_change, pause_image, read_lock
 from cli.options import PATHS, manifest_option
 from cli.owners import Owners, seedshare_owners, workload_owners
-from cli.planning import Faults, YamlPlan, check_pods, pinned_image, plan_yaml
+from cli.planning import OURS, Faults, YamlPlan, check_pods, pinned_image, plan_yaml
 from cli.policies import policy_maker
 from cli.release import release
 from cli.session import Session, example, json_option
 from cli.workspace import FileChange, Workspace, apply_changes, change, read_file, read_optional
 from cli.yardstick import render_policy_file
 from images.config import VerityLayer
+from images.errors import ImageNotFoundError
 from images.layout import ImageStore
 from images.lock import EMPTY_LOCK, Lock
 from images.pull import Progress
 from images.transport import Mirror, RegistrySettings
+from k8s.inject import INITIALIZER
 from k8s.resources import ResourceSet
 from manifest.model import Manifest, Policy
 from manifest.parse import parse_manifest
@@ -42,7 +44,7 @@ class Wanted:
     seedshare_keys: tuple[Path, ...]
     disable_updates: bool
     images: ImageChoices
-    initializer: str
+    initializer: str | None
     publish_secret_values: bool
     initdata: tuple[str, ...]
 
@@ -103,7 +105,8 @@ class Plan:
     "--initializer-image",
     default=None,
     metavar="REFERENCE",
-    help="The Initializer's image [default: the released one, else the one of `contrast dev init`].",
+    help="The Initializer's image [default: the released one, else what the YAML has from an earlier run, else the "
+    "one of `contrast dev init`].",
 )
 @click.option(
     "--publish-secret-values",
@@ -167,7 +170,7 @@ def generate(
             pause=pause_image(pause_image_given, verity=layers == VERITY),
             update=update_lock,
         ),
-        initializer=initializer_image or release().images.get("initializer") or _dev_initializer(),
+        initializer=initializer_image or release().images.get("initializer"),
         publish_secret_values=publish_secret_values,
         initdata=initdata,
     )
@@ -175,7 +178,7 @@ def generate(
         plan = make_plan(wanted, workspace, lambda image: bars(image.reference, image.done, image.total))
     if check and plan.changes:
         raise DiffersError(
-            f"{len(plan.changes)} files are not up to date: run `contrast generate`",
+            f"not up to date ({len(plan.changes)} of the files that `contrast generate` writes): run it",
             details=tuple(workspace.shown(item.path) for item in plan.changes),
         )
     apply_changes(plan.changes)
@@ -210,9 +213,10 @@ def make_plan(wanted: Wanted, workspace: Workspace, report: Callable[[Progress],
     if resources is not None and lock is not None:
         with faults.collect():
             pause = wanted.images.pause
-            more = (wanted.initializer, *(() if pause is None else (pause,)))
+            named = wanted.initializer or _written_initializer(resources) or _dev_initializer()
+            more = (named, *(() if pause is None else (pause,)))
             images = fetch_images(wanted.images, resources, more, lock, report)
-            initializer = _initializer(images, wanted.initializer)
+            initializer = _initializer(images, named)
             layers: tuple[VerityLayer, ...] | None = None
             with faults.collect("--pause-image"):
                 layers = None if pause is None else images.config(pause, accounts=True).layers or ()
@@ -311,9 +315,31 @@ def _dev_initializer() -> str:
     return f"contrast.invalid/contrast/initializer:v{release().version}"
 
 
+def _written_initializer(resources: ResourceSet) -> str | None:
+    """Return the image that the pods' Initializers have, where all have one and it is not that of a trial."""
+    images = {
+        container.get("image")
+        for workload in resources.confidential
+        for container in workload.items(*workload.pod_path, "initContainers")
+        if container.get("name") == INITIALIZER
+    }
+    image = images.pop() if len(images) == 1 else None
+    return image if isinstance(image, str) and not image.startswith(OURS) else None
+
+
 def _initializer(images: ImageStore, reference: str) -> str:
     """Return the Initializer's image with a digest: as given, else as the layouts hold it."""
-    return reference if "@sha256:" in reference else pinned_image(images, reference)
+    if "@sha256:" in reference:
+        return reference
+    try:
+        return pinned_image(images, reference)
+    except ImageNotFoundError as error:
+        if reference != _dev_initializer():
+            raise
+        raise UsageFaultError(
+            "there is no image of the Initializer: build k8s/Containerfile.initializer, push it and name it with "
+            "--initializer-image (docs/operations.md), or run `contrast dev init` for a trial on a simulated platform"
+        ) from error
 
 
 def _tell(session: Session, plan: Plan) -> None:

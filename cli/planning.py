@@ -6,13 +6,14 @@ Everything that can be wrong is collected, so that a person sees all faults of a
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
 from cli.deployment import annotated_policy, subject, where
 from cli.entries import Subject
 from cli.errors import CliError, RefusedError
+from cli.running_as import runs_as
 from cli.workspace import FileChange
 from images.errors import ImageError
 from images.layout import ImageStore
@@ -99,10 +100,14 @@ def plan_yaml(
     subjects: list[Subject] = []
     policies: dict[bytes, bytes] = {}
     notes: list[str] = []
+    if elsewhere := _elsewhere(resources):
+        notes.append(elsewhere)
     for workload in resources.confidential:
         with faults.collect(where(workload)):
             pinned = _pins(workload, images, notes, pin=pin)
-            pod = _with_pins(injected_pod(workload, settings), {pin.before: pin.after for pin in pinned})
+            pins = {pin.before: pin.after for pin in pinned}
+            mine = replace(settings, runs_as=runs_as(workload, pins, images, notes))
+            pod = _with_pins(injected_pod(workload, mine), pins)
             text = policy_of(workload, pod)
             digest = hashlib.sha256(text).digest()
             packed = carried(text)
@@ -112,7 +117,7 @@ def plan_yaml(
             subjects.append(subject(workload, resources, policy=digest, before=before))
             edits.setdefault(workload.file.path, []).extend(
                 (
-                    *injection_edits(workload, settings, packed.value, annotation=packed.annotation),
+                    *injection_edits(workload, mine, packed.value, annotation=packed.annotation),
                     *(
                         SetValue(
                             document=workload.document,
@@ -132,6 +137,20 @@ def plan_yaml(
     return YamlPlan(changes=tuple(changes), subjects=tuple(subjects), policies=policies, notes=tuple(notes))
 
 
+def _elsewhere(resources: ResourceSet) -> str:
+    """Say that pods will look for the Coordinator where it might not be; nothing if all is clear."""
+    named = sorted(
+        {found.namespace for found in resources.confidential if found.namespace and not found.is_coordinator}
+    )
+    bare = next((found for found in resources.coordinators if not found.namespace), None)
+    if bare is None or not named:
+        return ""
+    return (
+        f"{bare.file.path}: {bare} names no namespace, so the pods of {', '.join(named)} ask for it in their own: "
+        f"write metadata.namespace into every document of this file"
+    )
+
+
 def check_pods(resources: ResourceSet, names: Sequence[Path]) -> None:
     """Demand that there is something to do, and a Coordinator among it.
 
@@ -146,7 +165,8 @@ def check_pods(resources: ResourceSet, names: Sequence[Path]) -> None:
     if not resources.coordinators:
         raise RefusedError(
             f"{shown}: no confidential pod is annotated contrast.edgeless.systems/pod-role: coordinator; "
-            "without a Coordinator nobody gets a certificate: add k8s/coordinator.yml"
+            "without a Coordinator nobody gets a certificate: add a copy of this project's k8s/coordinator.yml "
+            "(docs/operations.md)"
         )
 
 

@@ -27,10 +27,13 @@ class InjectionSettings:
     Attributes:
         initializer_image: Reference of the Initializer's image, pinned by digest.
         coordinator_host: Where the Initializer asks for a certificate, ``host`` or ``host:port``.
+        runs_as: User and group of the containers that read its key, which nobody but its writer can; None leaves the
+            Initializer with the pod's, or its image's.
     """
 
     initializer_image: str
     coordinator_host: str = SERVICE
+    runs_as: tuple[int, int] | None = None
 
 
 def coordinator_host(resources: ResourceSet) -> str:
@@ -171,9 +174,12 @@ class _Injector:
             "readOnlyRootFilesystem": True,
             "capabilities": {"drop": ["ALL"]},
         }
-        user = self.workload_user()
-        if user is not None:
-            restrictions["runAsUser"] = user
+        if self.settings.runs_as is not None:
+            context = self.pod.get("securityContext")
+            pod_wide = context if isinstance(context, dict) else {}
+            user, group = self.settings.runs_as
+            whom: dict[str, Data] = {"runAsUser": user, "runAsGroup": group}
+            restrictions |= {name: number for name, number in whom.items() if pod_wide.get(name) != number}
         return {
             "name": INITIALIZER,
             "image": self.settings.initializer_image,
@@ -181,15 +187,6 @@ class _Injector:
             "volumeMounts": [_mount()],
             "securityContext": restrictions,
         }
-
-    def workload_user(self) -> int | None:
-        """The user that all containers name for themselves: the key file is readable by the one who wrote it only."""
-        users = set()
-        for container in _mappings(self.pod.get("containers")):
-            context = container.get("securityContext")
-            users.add(context.get("runAsUser") if isinstance(context, dict) else None)
-        user = users.pop() if len(users) == 1 else None
-        return user if isinstance(user, int) else None
 
     def refresh(self, wanted: dict[str, Data], present: dict[str, Data]) -> Iterator[Edit]:
         """Renew what is ours in the container that stands there; limits and the like stay as the author set them."""

@@ -246,6 +246,7 @@ def test_check_writes_nothing_and_tells_what_would_change(folder: Folder) -> Non
     said = folder.refused("--check", "deployment", "--add-seedshare-owner-key", "share.pem")
     assert "deployment/web.yml" in said
     assert "manifest.json" in said
+    assert "not up to date (" in said
 
 
 def test_json_is_one_document(folder: Folder) -> None:
@@ -277,6 +278,20 @@ def test_our_own_images_get_the_digest_of_the_build_that_is_there(folder: Folder
     path.write_bytes(good[:start] + b"0" * 64 + good[start + 64 :])
     folder.ok("deployment")
     assert path.read_bytes() == good
+
+
+def test_an_initializer_of_the_authors_own_registry_stays(folder: Folder) -> None:
+    """Else whoever forgets --initializer-image once goes back to the image of a trial, or is refused."""
+    generate(folder)
+    files = [path for path in (folder.root / "deployment").iterdir() if b"/initializer:" in path.read_bytes()]
+    for path in files:
+        ours = path.read_bytes()
+        path.write_bytes(ours.replace(b"contrast.invalid/contrast/initializer", b"registry.example.com/initializer"))
+    generate(folder)
+    assert len(files) == 4
+    for path in files:
+        assert b"registry.example.com/initializer:" in path.read_bytes()
+        assert b"contrast.invalid/contrast/initializer" not in path.read_bytes()
 
 
 def test_policies_go_into_initdata_for_the_runtime_classes_that_read_it(folder: Folder) -> None:

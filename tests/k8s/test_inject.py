@@ -1,5 +1,6 @@
 """Injection adds what is ours to any pod, nothing else, and nothing twice."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -127,18 +128,23 @@ def test_a_template_without_metadata_gets_the_policy_all_the_same() -> None:
     assert read(inject(text.encode()))[1].workloads[0].policy_annotation == POLICY
 
 
-def test_the_initializer_runs_as_the_user_that_reads_its_key() -> None:
+@pytest.mark.parametrize(
+    ("pod_wide", "written"),
+    [
+        ("", {"runAsUser": 1000, "runAsGroup": 2000}),
+        ("  securityContext: {runAsUser: 1000}\n", {"runAsGroup": 2000}),
+        ("  securityContext: {runAsUser: 1000, runAsGroup: 2000}\n", {}),
+    ],
+)
+def test_the_initializer_runs_as_whoever_reads_its_key(pod_wide: str, written: dict[str, int]) -> None:
     """The key file is readable by its owner only; another user's container would fail at its first connection."""
-    text = POD + "    securityContext: {runAsUser: 1000}\n"
-    first = injected_pod(read(text.encode())[1].workloads[0], SETTINGS)["initContainers"]
+    settings = replace(SETTINGS, runs_as=(1000, 2000))
+    first = injected_pod(read((POD + pod_wide).encode())[1].workloads[0], settings)["initContainers"]
     assert isinstance(first, list)
     assert isinstance(first[0], dict)
     context = first[0]["securityContext"]
     assert isinstance(context, dict)
-    assert (context["runAsUser"], context["allowPrivilegeEscalation"]) == (1000, False)
-    mixed = injected_pod(read((text + "  - name: d\n").encode())[1].workloads[0], SETTINGS)["initContainers"]
-    assert isinstance(mixed, list)
-    assert "runAsUser" not in str(mixed)
+    assert {name: value for name, value in context.items() if name.startswith("runAs")} == written
 
 
 @pytest.mark.parametrize(
