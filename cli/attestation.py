@@ -1,5 +1,6 @@
 """`contrast attestation`: what is in a report, quote or certificate, and does it satisfy these reference values?"""
 
+import sys
 from collections.abc import Container, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -23,6 +24,7 @@ from cli.workspace import read_file
 from manifest.reference_file import parse_reference_values
 
 MAX_FILE: Final = 1 << 20
+_STDIN: Final = Path("-")
 _HOST_DATA, _REPORT_DATA = 24, 25
 _WORDS: Final = {Outcome.PASSED: "passed", Outcome.FAILED: "FAILED", Outcome.NOT_APPLICABLE: "not checked"}
 
@@ -74,13 +76,15 @@ def attestation() -> None:
     """
 
 
-@attestation.command(epilog=example("contrast attestation show report.bin\ncontrast attestation show ledger/entry/7"))
+@attestation.command(
+    epilog=example("contrast attestation show report.bin\nxxd -r -p report.hex | contrast attestation show -")
+)
 @click.argument("file", type=PATHS)
 @json_option
 @click.pass_obj
 def show(session: Session, *, file: Path) -> None:
-    """Explain FILE field by field. Nothing is verified."""
-    raw = read_file(file, what="file", limit=MAX_FILE)
+    """Explain FILE field by field, `-` for standard input. Nothing is verified."""
+    raw = _read(file, what="file")
     recorded = recorded_evidence(file, raw)
     found: list[tuple[str, Explanation]] = []
     if recorded is None:
@@ -197,11 +201,20 @@ def judge_offline(
     return replace(verdict, outcomes=bytes(outcomes), texts=tuple(texts))
 
 
+def _read(path: Path, *, what: str) -> bytes:
+    if path != _STDIN:
+        return read_file(path, what=what, limit=MAX_FILE)
+    raw = sys.stdin.buffer.read(MAX_FILE + 1)
+    if len(raw) > MAX_FILE:
+        raise RefusedError(f"{what} from standard input: larger than {MAX_FILE} bytes, which is the most that is read")
+    return raw
+
+
 def _evidence(report: Path, endorsements: Sequence[Path], *, simulated: bool) -> tuple[Evidence, Recorded | None]:
-    raw = read_file(report, what="report", limit=MAX_FILE)
+    raw = _read(report, what="report")
     recorded = recorded_evidence(report, raw)
     if recorded is None:
-        files = [read_file(path, what="endorsements", limit=MAX_FILE) for path in endorsements]
+        files = [_read(path, what="endorsements") for path in endorsements]
         return gather(raw, files, simulated=simulated), None
     if endorsements:
         raise UsageFaultError("an entry of a ledger names its endorsements itself: leave out --endorsements")

@@ -1,6 +1,7 @@
 """The workspace: the names of its files, and how files are written, all of them or none; no content is decided here."""
 
 import contextlib
+import errno
 import os
 import secrets
 import shutil
@@ -15,6 +16,7 @@ from cli.errors import LocalFileError, RefusedError
 KEY_MODE: Final = 0o600
 FILE_MODE: Final = 0o644
 MAX_INPUT: Final = 64 << 20  # Nothing that a command reads into memory whole is larger.
+_GIVEN: Final = ("/dev/fd/", "/dev/stdin", "/dev/null", "/proc/self/fd/")
 _ORIGINS: Final = {
     "manifest": "`contrast generate` writes it",
     "workload owner key": "`contrast generate` makes it with a new manifest",
@@ -128,9 +130,21 @@ class FileChange:
 
 
 def read_file(path: Path, *, what: str, limit: int = MAX_INPUT) -> bytes:
-    """Return the bytes of *path*; *what* names it in the message when it cannot be read."""
+    """Return the bytes of *path*; *what* names it in the message when it cannot be read.
+
+    A pipe that this process was given (`<(command)`, `/dev/stdin`) is read; a FIFO or a device is refused, since nobody
+    may ever write to it.
+    """
     try:
-        with path.open("rb") as stream:
+        # Not waiting for a FIFO's other end; what may be read is then read like any file.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        with os.fdopen(descriptor, "rb") as stream:
+            mode = os.fstat(descriptor).st_mode
+            if stat.S_ISDIR(mode):
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+            if not stat.S_ISREG(mode) and not str(path).startswith(_GIVEN):
+                raise LocalFileError(f"{what} {path}: it is a FIFO, a device or a socket, wanted a regular file")
+            os.set_blocking(descriptor, True)
             raw = stream.read(limit + 1)
     except FileNotFoundError as error:
         origin = _ORIGINS.get(what)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,25 @@ def test_show_prints_each_field(vectors: Path) -> None:
     (document,) = json.loads(result.stdout)
     assert document["fields"]["subject"] == "SEV-VCEK"
     assert document["kind"] == "certificate"
+
+
+def test_a_file_from_standard_input_is_read_as_one_with_a_name(vectors: Path, tmp_path: Path) -> None:
+    report = find(vectors, "20")
+    result = CliRunner().invoke(cli, ["attestation", "show", "-"], input=report.report)
+    assert result.exit_code == 0, result.output
+    assert report.parsed.measurement.hex() in result.stdout
+    arguments = ["--endorsements", write(tmp_path / "vcek", report.vek), "--at", report.clock.isoformat()]
+    arguments += ["--endorsements", str(vectors / "snp/certs/vcek-cert_chain-milan.pem")]
+    arguments += ["--reference-values", values_file(tmp_path / "values.json", report.values())]
+    judged = CliRunner().invoke(cli, ["attestation", "verify", "--report", "-", *arguments], input=report.report)
+    assert "accepted" in judged.output, judged.output
+    endless = CliRunner().invoke(cli, ["attestation", "show", "-"], input=bytes((1 << 20) + 1))
+    assert endless.exit_code == 1
+    assert "larger than" in endless.stderr
+    os.mkfifo(tmp_path / "fifo")
+    waiting = run("show", str(tmp_path / "fifo"))
+    assert waiting.exit_code == 4
+    assert "FIFO" in waiting.stderr
 
 
 @pytest.mark.parametrize("data", [b"", b"hello", b"{}", b"\x30\x03\x02\x01\x01", bytes(1184), b"\4\0" + bytes(100)])

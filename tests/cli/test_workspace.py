@@ -3,6 +3,7 @@
 import errno
 import os
 import stat
+import time
 from pathlib import Path
 
 import pytest
@@ -196,3 +197,30 @@ def test_a_file_that_cannot_be_written_is_told_by_its_own_name(tmp_path: Path) -
     with pytest.raises(LocalFileError, match=r"cannot write .*/blocked/page\.html: ") as caught:
         write_atomic(tmp_path / "blocked" / "page.html", b"x")
     assert ".new" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["fifo", "device", "folder"])
+def test_what_may_never_end_is_not_read(tmp_path: Path, kind: str) -> None:
+    """A command that waits for the other end of a FIFO hangs for ever, and says nothing."""
+    path = {"fifo": tmp_path / "fifo", "device": Path("/dev/zero"), "folder": tmp_path}[kind]
+    if kind == "fifo":
+        os.mkfifo(path)
+    with pytest.raises(LocalFileError, match="directory" if kind == "folder" else "wanted a regular file"):
+        read_file(path, what="report")
+
+
+def test_a_pipe_that_was_handed_over_is_read_to_its_end(tmp_path: Path) -> None:
+    """`<(command)` of a shell, whose writer may be slower than we are."""
+    reading, writing = os.pipe()
+    with os.fdopen(writing, "wb") as other:
+        pid = os.fork()
+        if pid == 0:
+            os.close(reading)
+            for piece in (b"sl", b"ow"):
+                time.sleep(0.05)
+                os.write(other.fileno(), piece)
+            os._exit(0)
+    assert read_file(Path(f"/dev/fd/{reading}"), what="report") == b"slow"
+    os.waitpid(pid, 0)
+    os.close(reading)
+    assert read_file(Path(os.devnull), what="report") == b""
