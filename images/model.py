@@ -119,6 +119,11 @@ def image_of(manifest: dict[str, object], config: bytes, *, digest: str, manifes
             f"{where} has {len(layers)} layers, {len(diff_ids)} diff ids; wanted equal, at most {MAX_LAYERS}"
         )
     for layer in layers:
+        if ".foreign." in layer.media_type or ".nondistributable." in layer.media_type:
+            raise UnsupportedImageError(
+                f"{where}: a foreign layer ({layer.media_type}): its bytes need not be in the registry, and guests "
+                "pull from nowhere else; build the image on a base without such layers"
+            )
         if layer.media_type not in PLAIN_TYPES | GZIP_TYPES | ZSTD_TYPES:
             raise UnsupportedImageError(
                 f"{where}: a layer is of type {layer.media_type!r}; plain, gzip and zstd tar are read"

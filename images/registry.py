@@ -46,6 +46,7 @@ T = TypeVar("T")
 
 _HUB, _HUB_HOST = "docker.io", "registry-1.docker.io"
 _ACCEPT: Final = ", ".join(sorted(INDEX_TYPES | MANIFEST_TYPES))
+_SCHEMA_1: Final = "application/vnd.docker.distribution.manifest.v1+"
 _MAX_TOKEN: Final = 256 << 10
 _MAX_REASON: Final = 16 << 10
 _CHUNK: Final = 1 << 20
@@ -294,6 +295,12 @@ async def _receive(
 
 
 def _document(raw: bytes, response: aiohttp.ClientResponse, wanted: str | None, where: str) -> Document:
+    media_type = response.content_type
+    if media_type.startswith(_SCHEMA_1):  # First of all: its digest leaves out the signature that it carries.
+        raise RegistryError(
+            f"{where}: the image is in Docker's form of before 2016 (schema 1), which guests of today do not "
+            "pull: push it anew, for example with `skopeo copy --format v2s2`"
+        )
     digest = f"sha256:{hashlib.sha256(raw).hexdigest()}"
     if wanted is not None and digest != wanted:
         raise DigestMismatchError(
@@ -303,7 +310,6 @@ def _document(raw: bytes, response: aiohttp.ClientResponse, wanted: str | None, 
     said = response.headers.get("Docker-Content-Digest", digest)
     if said != digest and said.startswith("sha256:"):
         raise DigestMismatchError(f"{where}: the answer names the digest {shown(said)}, its bytes have {digest}")
-    media_type = response.content_type
     if media_type not in INDEX_TYPES | MANIFEST_TYPES:
         raise RegistryError(f"{where}: the answer is of type {shown(media_type)}, which is no manifest and no index")
     with contextlib.suppress(ValueError, RecursionError):  # What is no JSON is refused where it is parsed.

@@ -75,6 +75,7 @@ class TarWalker:
         self._long_link: bytes | None = None
         self._pax: dict[bytes, bytes] = {}
         self._after = 0  # Padding behind what is being collected.
+        self._padding = 0  # Of the newest entry: how much of what is skipped says nothing.
         self._entry: Member | None = None
 
     def feed(self, data: bytes) -> None:
@@ -109,12 +110,12 @@ class TarWalker:
             self._then(piece)
 
     def finish(self) -> None:
-        """Say that the stream ends here.
+        """Say that the stream ends here; padding of the last entry and blocks of zeros may be missing, as for Go.
 
         Raises:
             LayoutError: it ends within an entry.
         """
-        if self._ended or (not self._part and not self._skip and self._then == self._block):
+        if self._ended or (not self._part and self._skip <= self._padding and self._then == self._block):
             return
         raise LayoutError(f"the layer's tar stream ends in the middle of an entry, after {self._at} bytes")
 
@@ -138,6 +139,7 @@ class TarWalker:
         self._member(block, kind, size)
 
     def _extension(self, kind: bytes, size: int) -> None:
+        self._padding = 0
         if size > MAX_HEADER:
             raise ImageTooLargeError(
                 f"a header of the layer's tar stream wants {size} bytes, at most {MAX_HEADER} are read"
@@ -202,10 +204,12 @@ class TarWalker:
         stored = 0 if kind in {b"1", b"2", b"3", b"4", b"5", b"6"} else size
         self._next()
         if kind == b"S" and block[482]:
+            self._padding = 0
             self._entry, self._then = member, self._sparse
             return
+        self._padding = _padded(stored) - stored
         if self._visit(member) and stored:
-            self._entry, self._want, self._after = member, stored, _padded(stored) - stored
+            self._entry, self._want, self._after = member, stored, self._padding
             self._then = self._data
         else:
             self._skip = _padded(stored)

@@ -58,6 +58,7 @@ class ForwardFile:
         self._stream = stream
         self._position = 0
         self._limit = limit
+        self._lent = False  # One byte of padding that the stream does not have.
 
     def tell(self) -> int:
         """The number of bytes read so far."""
@@ -69,7 +70,9 @@ class ForwardFile:
             raise LayoutError("the layer's tar stream asks to go back")
         while self._position < position:
             if not self.read(min(_CHUNK, position - self._position)):
-                break
+                # The padding of the last entry may be missing, as for Go; `tarfile` wants to see its last byte.
+                self._lent = position - self._position < tarfile.BLOCKSIZE
+                self._position = position
         return self._position
 
     def read(self, size: int = -1) -> bytes:
@@ -79,6 +82,8 @@ class ForwardFile:
                 f"a header of the layer's tar stream wants {size} bytes, at most {self._limit} are read"
             )
         data = self._stream.read(size)
+        if not data and self._lent:
+            data, self._lent = bytes(1), False
         self._position += len(data)
         return data
 

@@ -116,6 +116,17 @@ def test_old_and_global_headers_are_understood() -> None:
     assert [(member.type, member.size) for member, _ in seen] == [(b"S", 512), (b"0", 0)]
 
 
+@pytest.mark.parametrize("read", [True, False])
+@pytest.mark.parametrize("end", [b"", b"\0" * 508, b"\0" * 100])
+def test_the_last_padding_may_be_missing(end: bytes, read: bool) -> None:
+    """The tool umoci writes layers that end with their last file, and Go's readers take them."""
+    seen: list[bytes] = []
+    walker = TarWalker(lambda _member: read, lambda _member, data: seen.append(data))
+    walker.feed(header(at124=b"00000000004\0") + b"data" + end)
+    walker.finish()
+    assert seen == ([b"data"] if read else [])
+
+
 @settings(deadline=None)
 @given(st.binary(max_size=3000), st.integers(1, 1000))
 def test_no_bytes_make_it_raise_anything_else(raw: bytes, step: int) -> None:
