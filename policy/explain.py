@@ -165,7 +165,7 @@ def _interface(findings: Findings, _data: Data, _state: Data, request: Data) -> 
     address = get(interface, "hwAddr")
     if not found(_HARDWARE, address) or address == "00:00:00:00:00:00":
         findings.add("interface.hwAddr", address, "an address like 02:00:00:00:00:01, not all zero", _GUESTS)
-    _every(findings, "interface.IPAddresses", get(interface, "IPAddresses"), _own_address)
+    _every(findings, "interface.IPAddresses", get(interface, "IPAddresses"), _address)
 
 
 def _every(findings: Findings, where: str, seen: object, check: Callable[[Findings, str, object], None]) -> None:
@@ -180,14 +180,10 @@ def _link(findings: Findings, where: str, seen: object) -> None:
         findings.add(where, seen, "the name of an interface, not lo", _GUESTS)
 
 
-def _own_address(findings: Findings, where: str, seen: object) -> None:
+def _address(findings: Findings, where: str, seen: object) -> None:
     if not isinstance(seen, dict):
         findings.add(where, seen, "an address", _NODE)
     findings.known(where, seen, FIELDS["address"])
-
-
-def _address(findings: Findings, where: str, seen: object) -> None:
-    _own_address(findings, where, seen)
     _outside(findings, f"{where}.address", get(seen, "address"))
 
 
@@ -204,7 +200,8 @@ def _routes(findings: Findings, _data: Data, _state: Data, request: Data) -> Non
 def _route(findings: Findings, where: str, route: object) -> None:
     findings.known(where, route, FIELDS["Routes"])
     _link(findings, f"{where}.device", get(route, "device"))
-    _outside(findings, f"{where}.source", get(route, "source"))
+    for name in ("source", "dest"):
+        _outside(findings, f"{where}.{name}", get(route, name))
 
 
 def _neighbors(findings: Findings, _data: Data, _state: Data, request: Data) -> None:

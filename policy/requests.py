@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from ipaddress import ip_address
 
 from policy.layers import layer_options, mount_point, overlay_options, root_path
 from policy.model import MASKED, READONLY, SANDBOX_KEY, Container, Kind, Mount, Pod, base_mounts
@@ -172,11 +173,15 @@ class Shim:
             yield {**_copy(f"{path}/file", "Symlink", 0o120777), "symlink_target": "..data/file"}
 
     def update_interface(self) -> Request:
-        """``UpdateInterfaceRequest`` for the pod's one interface."""
+        """``UpdateInterfaceRequest`` for the pod's one interface.
+
+        A pod of the local run has its address on the loopback interface, so this one gets none.
+        """
+        own = [] if ip_address(self.facts.ip).is_loopback else [self.facts.ip]
         return {
             "interface": {
                 "device": "eth0", "name": "eth0",
-                "IPAddresses": [{"family": 0, "address": self.facts.ip, "mask": "24"}],
+                "IPAddresses": [{"family": 0, "address": address, "mask": "24"} for address in own],
                 "mtu": 1500, "hwAddr": "46:7c:91:8d:d4:20", "devicePath": "", "type_": "", "raw_flags": 0,
             }
         }  # fmt: skip

@@ -771,7 +771,7 @@ UpdateInterfaceRequest if {
 	# The agent finds the interface by this address, and reads "0:0:0:0:0:0" as that of the loopback interface too.
 	regex.match("^[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}$", i.hwAddr)
 	i.hwAddr != "00:00:00:00:00:00"
-	every a in i.IPAddresses { only(a, ["family", "address", "mask"]) }
+	every a in i.IPAddresses { address_ok(a) }
 }
 
 link_ok(name) if {
@@ -794,6 +794,7 @@ route_ok(r) if {
 	only(r, ["dest", "gateway", "device", "source", "scope", "family", "flags", "mtu"])
 	link_ok(r.device)
 	not_loopback(r.source)
+	not_loopback(r.dest)
 }
 
 AddARPNeighborsRequest if {

@@ -1,12 +1,14 @@
 """What a dishonest node could ask, one thing at a time: denied, and the explanation names it."""
 
 import json
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
 
 from policy.model import SHARED
-from policy.requests import Request
+from policy.reasons import get
+from policy.requests import Request, Shim
 from tests.support.policies import DIGEST, RICH, case, plain, rich_case, sandboxless_case
 
 Json = dict[str, Any]
@@ -380,6 +382,14 @@ NETWORK: list[tuple[str, str, Any, str]] = [
      lambda r: r["interface"].update(hwAddr="+0:+0:+0:+0:+0:+0"), "not all zero"),
     ("the loopback interface by its name", "UpdateInterfaceRequest",
      lambda r: r["interface"].update(name="lo"), "not lo"),
+    ("an address of the loopback network for another interface", "UpdateInterfaceRequest",
+     lambda r: r["interface"]["IPAddresses"][0].update(address="127.0.0.1"), "no loopback"),
+    ("the same of the newer family", "UpdateInterfaceRequest",
+     lambda r: r["interface"]["IPAddresses"].append({"family": 1, "address": "::1", "mask": "128"}), "no loopback"),
+    ("an address that is none", "UpdateInterfaceRequest",
+     lambda r: r["interface"]["IPAddresses"].append(None), "an address"),
+    ("a route to the loopback network", "UpdateRoutesRequest",
+     lambda r: r["routes"]["Routes"][0].update(dest="127.0.0.0/8"), "no loopback"),
     ("no interface", "UpdateInterfaceRequest", lambda r: r.update(interface=None), "interface.name"),
     ("a route for what is said to the loopback", "UpdateRoutesRequest",
      lambda r: r["routes"]["Routes"][0].update(source="::1/128"), "no loopback"),
@@ -406,6 +416,14 @@ def test_the_loopback_network_is_the_guests(endpoint: str, change: Any, because:
     changed = plain(honest)
     change(changed)
     pod.denied(endpoint, changed, because)
+
+
+def test_a_pod_of_the_local_run_gives_its_loopback_address_to_no_interface() -> None:
+    """The rules make no exception for it: such an address is on the loopback interface already."""
+    pod = sandboxless_case()
+    local = Shim(pod.pod, replace(pod.shim.facts, ip="127.65.0.10")).update_interface()
+    assert get(local, "interface", "IPAddresses") == []
+    pod.allowed("UpdateInterfaceRequest", local)
 
 
 def test_a_sandbox_has_its_pods_host_name() -> None:

@@ -1,5 +1,11 @@
-"""The guest agent's own interpreter, `regorus`, and `opa`, where they are on PATH; asked as the agent asks."""
+"""Other interpreters beside ours: the guest agent's own, `regorus`, in this process; and `regorus`, `opa` on PATH.
 
+The one in this process is a development requirement (built for Linux on x86-64), so it answers in every run there. As
+programs, other versions can be asked: `cargo install regorus --example regorus`, `go install …/opa`.
+"""
+
+import importlib
+import importlib.util
 import json
 import shutil
 import subprocess
@@ -7,8 +13,29 @@ import tempfile
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
+from typing import Protocol, cast
 
-WHY_NOT = "no program regorus (cargo install regorus --example regorus) nor opa on PATH: answers are not compared"
+WHY_NOT = (
+    "no regorus for this machine (requirements/dev.txt has it for Linux on x86-64), and no program regorus or opa on "
+    "PATH: answers are not compared"
+)
+Answer = tuple[bool, list[object]]
+
+
+class _Engine(Protocol):
+    """What the package offers of the agent's interpreter."""
+
+    def set_rego_v0(self, enable: bool) -> None: ...
+    def add_policy(self, path: str, rego: str) -> None: ...
+    def add_data_json(self, data: str) -> None: ...
+    def set_input_json(self, input: str) -> None: ...  # noqa: A002 theirs
+    def eval_query_as_json(self, query: str) -> str: ...
+    def clone(self) -> "_Engine": ...
+
+
+def embedded() -> bool:
+    """Whether the agent's interpreter is part of this Python."""
+    return importlib.util.find_spec("regorus") is not None
 
 
 @lru_cache
@@ -28,15 +55,22 @@ def dialects() -> tuple[tuple[str, ...], ...]:
     return tuple(found)
 
 
+def interpreters() -> int:
+    """How many answers `regorus_answers` gives: each interpreter in each version of Rego."""
+    return (2 if embedded() else 0) + len(dialects())
+
+
 def regorus_answers(
     text: str, state: Mapping[str, object], endpoint: str, request: Mapping[str, object]
-) -> list[tuple[bool, list[object]]]:
-    """What the program says to *request* in each dialect: allowed or not, and the operations on the state."""
-    found: list[tuple[bool, list[object]]] = []
+) -> list[Answer]:
+    """What the others say to *request* in each dialect: allowed or not, and the operations on the state."""
+    found: list[Answer] = []
+    data, asked = json.dumps({"pstate": dict(state)}), json.dumps(request)
+    if embedded():
+        found += [_embedded_answer(_loaded(text, v0=v0), data, endpoint, asked) for v0 in (False, True)]
     if not dialects():
         return found
     with tempfile.TemporaryDirectory() as folder:
-        data, asked = json.dumps({"pstate": dict(state)}), json.dumps(request)
         for name, content in (("policy.rego", text), ("data.json", data), ("input.json", asked)):
             Path(folder, name).write_text(content)
         for command in dialects():
@@ -44,14 +78,30 @@ def regorus_answers(
                 [*command, "-d", "policy.rego", "-d", "data.json", "-i", "input.json", f"data.agent_policy.{endpoint}"],
                 capture_output=True, text=True, check=False, cwd=folder,
             )  # fmt: skip
-            found.append(_answer(done))
+            found.append((False, []) if done.returncode != 0 else _answer(done.stdout))  # An error: the agent denies.
     return found
 
 
-def _answer(done: "subprocess.CompletedProcess[str]") -> tuple[bool, list[object]]:
-    if done.returncode != 0:
-        return False, []  # An error: the agent denies.
-    result = json.loads(done.stdout).get("result") or [{"expressions": [{"value": False}]}]
+@lru_cache(maxsize=16)
+def _loaded(text: str, *, v0: bool) -> _Engine:
+    engine = cast("_Engine", importlib.import_module("regorus").Engine())
+    engine.set_rego_v0(v0)
+    engine.add_policy("policy.rego", text)
+    return engine
+
+
+def _embedded_answer(loaded: _Engine, data: str, endpoint: str, asked: str) -> Answer:
+    engine = loaded.clone()
+    engine.add_data_json(data)
+    engine.set_input_json(asked)
+    try:
+        return _answer(engine.eval_query_as_json(f"data.agent_policy.{endpoint}"))
+    except RuntimeError:
+        return False, []  # A failing builtin ends its answer; for the agent it is undefined. Both deny.
+
+
+def _answer(text: str) -> Answer:
+    result = json.loads(text).get("result") or [{"expressions": [{"value": False}]}]
     value = result[0]["expressions"][0]["value"]
     if isinstance(value, dict):
         return value.get("allowed") is True, list(value.get("ops") or [])
