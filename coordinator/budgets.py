@@ -19,56 +19,30 @@ class Rate:
     refill_per_s: float
 
 
-class Budget:
-    """Buckets for all peers together and for each peer.
+class Credit:
+    """A bucket for each peer, which says who has had more than his share; it refuses nobody.
 
     Peers share *_SLOTS* buckets by a keyed hash: however many there are, memory stays the same, and nobody can choose
     with whom he shares.
 
     Args:
-        what: What is asked for, for the refusal.
         peer: The rate of each peer.
-        everybody: The rate of all together; None where one stranger's cost must not be another's refusal.
         key: Random, secret.
     """
 
-    def __init__(self, what: str, *, peer: Rate, everybody: Rate | None, key: bytes) -> None:
-        self._what = what
+    def __init__(self, peer: Rate, *, key: bytes) -> None:
         self._peer = peer
-        self._everybody = everybody
         self._key = key
         # How full each bucket was, and when; since when counts from 0, so an untouched bucket is full.
         self._tokens = array("d", [float(peer.burst)]) * _SLOTS
         self._since_ms = array("q", [0]) * _SLOTS
-        self._all_tokens = 0.0 if everybody is None else float(everybody.burst)
-        self._all_since_ms = 0
 
-    def take(self, peer: str, *, now_ms: int) -> None:
-        """Take one token of *peer* and one of everybody's at *now_ms* (monotonic).
-
-        Raises:
-            RateLimitedError: One of the two buckets is empty; it says how long to wait.
-        """
-        slot = self._slot(peer)
-        own = self._filled(slot, now_ms)
-        if own < 1:
-            raise self._refusal(own, self._peer, "of this peer")
-        if self._everybody is not None:
-            rate = self._everybody
-            left = min(float(rate.burst), self._all_tokens + _gained(rate, now_ms - self._all_since_ms))
-            if left < 1:
-                raise self._refusal(left, rate, "of all peers together")
-            self._all_tokens, self._all_since_ms = left - 1, now_ms
-        self._keep(slot, own - 1, now_ms)
-
-    def demand(self, peer: str, *, now_ms: int) -> None:
-        """Refuse *peer* if his bucket is empty, and take nothing. Raises as :meth:`take`."""
-        own = self._filled(self._slot(peer), now_ms)
-        if own < 1:
-            raise self._refusal(own, self._peer, "of this peer")
+    def has(self, peer: str, *, now_ms: int) -> bool:
+        """Whether *peer* has a token left at *now_ms* (monotonic)."""
+        return self._filled(self._slot(peer), now_ms) >= 1
 
     def spend(self, peer: str, *, now_ms: int) -> None:
-        """Take one token of *peer*, for what has been done already; a bucket is never emptier than empty."""
+        """Take one token of *peer*; a bucket is never emptier than empty."""
         slot = self._slot(peer)
         self._keep(slot, max(0.0, self._filled(slot, now_ms) - 1), now_ms)
 
@@ -80,6 +54,43 @@ class Budget:
 
     def _keep(self, slot: int, tokens: float, now_ms: int) -> None:
         self._tokens[slot], self._since_ms[slot] = tokens, now_ms
+
+
+class Budget(Credit):
+    """Buckets for all peers together and for each peer, for what must have an end whoever asks.
+
+    Args:
+        what: What is asked for, for the refusal.
+        peer: The rate of each peer.
+        everybody: The rate of all together.
+        key: Random, secret.
+    """
+
+    def __init__(self, what: str, *, peer: Rate, everybody: Rate, key: bytes) -> None:
+        super().__init__(peer, key=key)
+        self._what = what
+        self._everybody = everybody
+        self._all_tokens = float(everybody.burst)
+        self._all_since_ms = 0
+
+    def take(self, peer: str, *, now_ms: int) -> None:
+        """Take one token of *peer* and one of everybody's at *now_ms* (monotonic).
+
+        Half of everybody's is for peers with a token of their own. The other half is anybody's: many may stand behind
+        one address, and one of them must not lock out the others while there is plenty.
+
+        Raises:
+            RateLimitedError: The buckets are empty, as far as they are for this peer; it says how long to wait.
+        """
+        slot, rate = self._slot(peer), self._everybody
+        own = self._filled(slot, now_ms)
+        left = min(float(rate.burst), self._all_tokens + _gained(rate, now_ms - self._all_since_ms))
+        if own < 1 and left < rate.burst / 2 + 1:
+            raise self._refusal(own, self._peer, "of this peer")
+        if left < 1:
+            raise self._refusal(left, rate, "of all peers together")
+        self._all_tokens, self._all_since_ms = left - 1, now_ms
+        self._keep(slot, max(0.0, own - 1), now_ms)
 
     def _refusal(self, tokens: float, rate: Rate, whose: str) -> RateLimitedError:
         return RateLimitedError(

@@ -27,7 +27,8 @@ class ClockJumpedError(CoordinatorError):
     title = "The Coordinator's clock has jumped"
     action = (
         "Nothing was recorded. Set the machine's clock right: the Coordinator goes on by itself. If the clock is right "
-        "now and was wrong before, restart the Coordinator and run `contrast recover`."
+        "now and was wrong before, restart the Coordinator and run `contrast recover`. If the witnesses' clocks are "
+        "wrong, name others."
     )
     retry_after_s = 60
 
@@ -72,21 +73,22 @@ class SteadyClock:
         self._base_ms = self._wall_ms() - self._monotonic_ms()
 
     def vouch(self, unix_ms: int) -> None:
-        """It is *unix_ms* at least: a quorum of witnesses says so."""
+        """It is *unix_ms* at least: a quorum of witnesses says so. It dates nothing that the host's clock denies."""
         self._vouched_ms = max(self._vouched_ms, unix_ms)
 
     def now_ms(self) -> int:
         """Unix milliseconds for a record: the host's clock or, where it has jumped, what has elapsed since the base."""
         said, elapsed = self._said_and_elapsed()
-        return said if abs(said - elapsed) <= MAX_JUMP_MS else elapsed
+        return max(said, self._vouched_ms) if self._agree(said, elapsed) else elapsed
 
     def fault(self, newest_ms: int) -> CoordinatorError | None:
         """What keeps entries from being dated now, after one of *newest_ms*; None when nothing does."""
         said, elapsed = self._said_and_elapsed()
-        if abs(said - elapsed) > MAX_JUMP_MS:
-            return ClockJumpedError(
-                seen=f"{_shown(said)} on this clock", wanted=f"about {_shown(elapsed)}, by the time that has elapsed"
-            )
+        if not self._agree(said, elapsed):
+            known, whence = elapsed, "the time that has elapsed"
+            if self._vouched_ms > elapsed:
+                known, whence = self._vouched_ms, "what a quorum of witnesses has signed"
+            return ClockJumpedError(seen=f"{_shown(said)} on this clock", wanted=f"about {_shown(known)}, by {whence}")
         if newest_ms > said + MAX_AHEAD_MS:
             return ClockBehindError(
                 seen=f"the newest entry is of {_shown(newest_ms)}",
@@ -109,9 +111,13 @@ class SteadyClock:
                 wanted=f"within a day of {_shown(owner_ms)}, the owner's",
             )
 
+    def _agree(self, said: int, elapsed: int) -> bool:
+        # Witnesses stand in for elapsed time, which a paused machine lacks, and not for the clock: a quorum that is
+        # wrong would date the ledger for good.
+        return abs(said - max(elapsed, self._vouched_ms)) <= MAX_JUMP_MS
+
     def _said_and_elapsed(self) -> tuple[int, int]:
-        said, elapsed = self._wall_ms(), self._base_ms + self._monotonic_ms()
-        return max(said, self._vouched_ms), max(elapsed, self._vouched_ms)
+        return self._wall_ms(), self._base_ms + self._monotonic_ms()
 
 
 def _shown(time_ms: int) -> str:

@@ -6,6 +6,7 @@ connections a few peers open, there is room for another one.
 """
 
 import asyncio
+import contextlib
 import errno
 import resource
 import socket
@@ -109,7 +110,8 @@ class Listener:
                         self._hold(handler, peer)
                         handshakes.create_task(self._shake(connection, handler))
                     else:
-                        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+                        with contextlib.suppress(OSError):  # It is gone already.
+                            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
                         connection.close()
                 await asyncio.sleep(0)
 
@@ -124,6 +126,11 @@ class Listener:
                 await loop.connect_accepted_socket(make, connection, ssl=self._tls, ssl_handshake_timeout=HANDSHAKE_S)
         except (OSError, TimeoutError):  # A handshake that failed, or took too long: ssl's errors are OSErrors.
             self._release(handler)
+        except Exception:
+            # Whatever a stranger's handshake brought about here: it must not end the task that accepts all others.
+            self._release(handler)
+            connection.close()
+            log.exception("handshake_failed")
         except BaseException:
             self._release(handler)
             raise

@@ -5,17 +5,19 @@ import contextlib
 import secrets
 import ssl
 from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
 import msgspec
 import structlog
-from aiohttp import web
+from aiohttp import web, web_response
 
 from coordinator import __version__
 from coordinator.admission import Gate
-from coordinator.budgets import Budget
+from coordinator.budgets import Budget, Credit
 from coordinator.errors import CoordinatorError, NoCheckpointError, NotFoundError
+from coordinator.lane import Lane
 from coordinator.listening import Listener
 from coordinator.metrics import CONTENT_TYPE, Metrics
 from coordinator.peers import peer_of
@@ -41,6 +43,9 @@ from wire.statement import API_VERSION
 _HEADER_BYTES = 8190
 _KEEPALIVE_S = 75.0  # Also how long a connection may take to send its first request's head.
 _PROBES = 512  # Connections to the port for probes and metrics, which two or three programs ask.
+_EVERYBODY = "everybody"
+_PODS_AT_ONCE = 4  # Of peers who were refused too often: each may take three signatures to find out.
+_OWNERS_REST = 3.0  # Strangers' manifests take a quarter of one thread: each may take a second to read.
 _BODY_MEMORY = 128 * 1024 * 1024  # Bytes of request bodies per route, if all in work are as large as they may be.
 _ANSWER_MEMORY = 384 * 1024 * 1024  # As much for large answers, of which one client has sixteen at a time.
 log = structlog.get_logger("coordinator.server")
@@ -57,8 +62,11 @@ class Handlers:
         self._clock_ms = service.kernel.world.monotonic_ms
         key = secrets.token_bytes(32)
         self._attesting = Budget("requests for evidence", peer=limits.attest_per_peer, everybody=limits.attest, key=key)
-        self._owning = Budget("manifests and recoveries", peer=limits.owner_per_peer, everybody=limits.owner, key=key)
-        self._refused = Budget("refused requests", peer=limits.refused_per_peer, everybody=None, key=key)
+        self._owning = Credit(limits.owner_per_peer, key=key)
+        self._owning_all = Credit(limits.owner, key=key)
+        self._owners_lane = Lane(1, rest=_OWNERS_REST)
+        self._refused = Credit(limits.refused_per_peer, key=key)
+        self._pods_lane = Lane(_PODS_AT_ONCE)
         self._openapi = msgspec.json.encode(document())
         self._capabilities = Capabilities(api_versions=(API_VERSION,), version=__version__)
         self.listening = False
@@ -107,12 +115,12 @@ class Handlers:
     async def certificate(self, request: web.Request) -> web.Response:
         """A certificate for an attested key."""
         peer = _peer(request)
-        self._refused.demand(peer, now_ms=self._clock_ms())
         try:
             message = await read_message(
                 request, CertificateRequest, limit=routes.CERTIFICATE.max_request, timeout_s=self._timeout_s
             )
-            return json_answer(await self._service.workloads.certificate(message))
+            async with self._pods_turn(peer):
+                return json_answer(await self._service.workloads.certificate(message))
         except (CoordinatorError, MessageError) as error:
             if error.status < HTTPStatus.INTERNAL_SERVER_ERROR:
                 self._refused.spend(peer, now_ms=self._clock_ms())
@@ -120,11 +128,11 @@ class Handlers:
 
     async def set_manifest(self, request: web.Request) -> web.Response:
         """A manifest comes into force."""
-        self._owning.take(_peer(request), now_ms=self._clock_ms())
         message = await read_message(
             request, SetManifestRequest, limit=routes.SET_MANIFEST.max_request, timeout_s=self._timeout_s
         )
-        return json_answer(await self._service.set_manifest(message))
+        async with self._owners_turn(_peer(request)):
+            return json_answer(await self._service.set_manifest(message))
 
     async def manifests(self, _request: web.Request) -> web.Response:
         """The history of manifests."""
@@ -132,11 +140,11 @@ class Handlers:
 
     async def recover(self, request: web.Request) -> web.Response:
         """The seed comes back."""
-        self._owning.take(_peer(request), now_ms=self._clock_ms())
         message = await read_message(
             request, RecoveryRequest, limit=routes.RECOVER.max_request, timeout_s=self._timeout_s
         )
-        return json_answer(await self._service.recover(message))
+        async with self._owners_turn(_peer(request)):
+            return json_answer(await self._service.recover(message))
 
     async def checkpoint(self, _request: web.Request) -> web.Response:
         """The newest finished checkpoint; drafts never leave."""
@@ -202,6 +210,19 @@ class Handlers:
         """Prometheus' text format."""
         return web.Response(body=self._metrics.text(), headers={"Content-Type": CONTENT_TYPE})
 
+    def _pods_turn(self, peer: str) -> AbstractAsyncContextManager[None]:
+        """At once, unless *peer* was refused too often: many pods may stand behind the address of one that was."""
+        credit = self._refused.has(peer, now_ms=self._clock_ms())
+        return contextlib.nullcontext() if credit else self._pods_lane.turn()
+
+    def _owners_turn(self, peer: str) -> AbstractAsyncContextManager[None]:
+        """Anybody may say that he is an owner, so every request counts, and no owner is ever refused for it."""
+        now_ms = self._clock_ms()
+        credit = self._owning.has(peer, now_ms=now_ms) and self._owning_all.has(_EVERYBODY, now_ms=now_ms)
+        self._owning.spend(peer, now_ms=now_ms)
+        self._owning_all.spend(_EVERYBODY, now_ms=now_ms)
+        return contextlib.nullcontext() if credit else self._owners_lane.turn()
+
 
 @dataclass(slots=True)
 class Server:
@@ -223,6 +244,7 @@ class Server:
         Raises:
             OSError: A port is taken, or the address is not this machine's.
         """
+        web_response.SERVER_SOFTWARE = "contrast"  # type: ignore[attr-defined]  # Else each answer tells versions.
         handlers = self._handlers = Handlers(self.service, self.metrics, self.settings)
         limits = self.settings.limits
         gate = self._gate = Gate(per_peer=limits.requests_per_peer, per_route=limits.requests_per_route, heavy=_heavy())
@@ -269,10 +291,11 @@ class Server:
         """Take no new requests, let those in work finish, close. A request that comes meanwhile is told so."""
         if self._handlers is not None:
             self._handlers.listening = False
+        if self._gate is not None:
+            self._gate.close()
         for listener in self._listeners:
             await listener.stop()
         if self._gate is not None:
-            self._gate.close()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self.settings.stop_timeout_s):
                     await self._gate.idle.wait()

@@ -34,10 +34,10 @@ class Limits:
     """Of the Coordinator's own evidence, for all together: the secure processor serves the whole host."""
     attest_per_peer: Rate = _ATTEST_PER_PEER
     owner: Rate = _OWNER
-    """Of manifests and recoveries: megabytes to read, signatures to verify, before anybody is known."""
     owner_per_peer: Rate = _OWNER_PER_PEER
+    """Of manifests and recoveries: megabytes to read, before anybody is known. Beyond, one is served at a time."""
     refused_per_peer: Rate = _REFUSED_PER_PEER
-    """Of requests for certificates that were refused: up to three signatures each to find out."""
+    """Of refused requests for certificates: up to three signatures each. Beyond, a few are served at a time."""
     policy_burst: int = 10_000
     policy_refill_per_s: float = 50.0
     body_timeout_s: float = 20.0

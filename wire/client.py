@@ -284,7 +284,12 @@ class CoordinatorClient:
             raise WrongPortError(
                 f"{self.address} is no port of a Coordinator's API: something answers there, and not in TLS. {_PORTS}"
             ) from None
-        except aiohttp.ServerFingerprintMismatch:
+        except aiohttp.ServerFingerprintMismatch as error:
+            if not error.got:
+                raise WrongPortError(
+                    f"{self.address} speaks an older TLS than 1.3: it is no Coordinator, or somebody in between ends "
+                    "TLS. Connect to it directly, or through a proxy that passes TLS on"
+                ) from None
             raise CertificateChangedError(
                 f"{self.address} now answers with another certificate than the attested one (another replica, a "
                 "restart, or somebody in between): attest it again"
@@ -335,13 +340,19 @@ class _PeerCertificate(aiohttp.Fingerprint):
     def check(self, transport: asyncio.Transport) -> None:
         """Refuse a connection with another certificate. Called before the first byte of a request is sent."""
         connection = transport.get_extra_info("ssl_object")
-        der = None if connection is None else connection.getpeercert(binary_form=True)
+        if connection is None or connection.version() != "TLSv1.3":  # What every Coordinator speaks, and nothing older.
+            raise aiohttp.ServerFingerprintMismatch(self.wanted or b"", b"", *_peer(transport))
+        der = connection.getpeercert(binary_form=True)
         seen = hashlib.sha256(der or b"").digest()
         if self.wanted is None and der:
             self.wanted = seen
         if not der or seen != self.wanted:
-            host, port, *_ = transport.get_extra_info("peername") or ("", 0)
-            raise aiohttp.ServerFingerprintMismatch(self.wanted or b"", seen, host, port)
+            raise aiohttp.ServerFingerprintMismatch(self.wanted or b"", seen, *_peer(transport))
+
+
+def _peer(transport: asyncio.Transport) -> tuple[str, int]:
+    host, port, *_ = transport.get_extra_info("peername") or ("", 0)
+    return host, port
 
 
 def _reason(error: BaseException) -> str:

@@ -1,6 +1,7 @@
 """What strangers may cost over time: the secure processor, signatures, reading. The honest are served meanwhile."""
 
 import asyncio
+import base64
 import tracemalloc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,15 +11,18 @@ import pytest
 
 from attestation.evidence import Evidence
 from coordinator.admission import PolicyRates
-from coordinator.budgets import Budget, Rate
+from coordinator.budgets import Credit, Rate
 from coordinator.errors import RateLimitedError
+from coordinator.lane import Lane
 from coordinator.peers import peer_of
 from coordinator.settings import Limits
+from tests.coordinator.test_evidence import until
 from tests.coordinator.test_story import certificate, set_manifest
+from tests.coordinator.test_strangers import in_work
 from tests.support.coordinator import Clock, Running, coordinator, problem
 from tests.support.deployment import Deployment, GuestIssuer, Pod, launch, random_nonce
 from wire.json import encode
-from wire.messages import AttestRequest
+from wire.messages import AttestRequest, CertificateRequest, CertificateResponse
 from wire.problem import RemoteRefusedError
 from wire.routes import Port
 
@@ -92,58 +96,138 @@ async def test_many_strangers_cannot_either() -> None:
         assert issuer.asked == 5
 
 
-async def test_manifests_of_strangers_have_an_end() -> None:
-    """Each is megabytes to parse and up to sixteen signatures; before the first set, the Coordinator's evidence too."""
-    issuer = CountingIssuer()
-    async with coordinator(issuer=issuer, limits=Limits(owner_per_peer=Rate(2, 0.1))) as running:
+async def test_a_stranger_does_not_lock_out_who_shares_his_address() -> None:
+    """A load balancer gives all of them one address: who attests a little could not, while one of them asked a lot."""
+    limits = Limits(attest_per_peer=Rate(2, 0.001), attest=Rate(8, 0.001))
+    async with coordinator(limits=limits) as running:
+        for _ in range(4):
+            await running.statement()
+        with pytest.raises(RemoteRefusedError, match="of this peer"):
+            await running.statement()
+        async with (  # The other half is for newcomers.
+            session_from("127.0.0.9", running) as newcomer,
+            newcomer.post(running.url(Port.USER, "/v1/attest"), **attest_body()) as answer,  # type: ignore[arg-type]
+        ):
+            assert answer.status == 200
+
+
+@pytest.mark.parametrize("limits", [Limits(owner_per_peer=Rate(1, 0.001)), Limits(owner=Rate(1, 0.001))])
+async def test_no_number_of_wrong_attempts_locks_an_owner_out(limits: Limits) -> None:
+    """Strangers can always offer manifests and seeds: refusing for it would let them prevent every set and recovery."""
+    async with coordinator(limits=limits) as running:
         _, statement = await running.statement()
-        mine = Deployment().request(statement.origin or "", signers=())
+        wrong = Deployment().request(statement.origin or "", signers=())
         async with running.client() as client:
-            for code in ("not_an_owner", "not_an_owner", "rate_limited"):
+            for _ in range(3):
                 with pytest.raises(RemoteRefusedError) as caught:
-                    await client.set_manifest(mine)
-                assert caught.value.code == code
-                assert code != "rate_limited" or (caught.value.retry_after_s or 0) > 5
-
-
-async def test_who_sends_bad_evidence_for_long_is_not_judged_any_more() -> None:
-    """Finding out costs signatures each time. Who sends good evidence from elsewhere is served."""
-    clock = Clock()
-    async with coordinator(clock=clock, limits=Limits(refused_per_peer=Rate(2, 0.1))) as running:
+                    await client.set_manifest(wrong)
+                assert caught.value.code == "not_an_owner"
         await set_manifest(running)
-        pod = Pod(b"# unknown")
-        for code in ("unknown_policy", "unknown_policy", "rate_limited"):
-            with pytest.raises(RemoteRefusedError) as caught:
-                await certificate(running, pod)
-            assert caught.value.code == code
-        with pytest.raises(RemoteRefusedError, match="rate_limited"):
-            await certificate(running, Pod())
-        clock.offset_ms += 60_000
-        await certificate(running, Pod())
-        assert running.service.state.certificates == 1
+        assert running.service.phase == "active"
+
+
+async def test_strangers_offers_are_read_one_at_a_time_with_rests() -> None:
+    """Each is megabytes to parse and up to sixteen signatures: side by side they would take every core."""
+    lane, inside, most = Lane(1, rest=3.0), 0, 0
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+
+    async def offer() -> None:
+        nonlocal inside, most
+        async with lane.turn():
+            inside, most = inside + 1, max(most, inside + 1)
+            await asyncio.sleep(0.02)
+            inside -= 1
+
+    async with asyncio.TaskGroup() as tasks:
+        for _ in range(3):
+            tasks.create_task(offer())
+    assert most == 1
+    assert loop.time() - began >= 0.02 + 2 * 4 * 0.02 - 0.01
+
+
+async def test_a_place_in_the_lane_comes_back_whatever_happened() -> None:
+    """A request that fails, or whose client goes away, would close the lane for good."""
+    lane = Lane(1)
+    with pytest.raises(ValueError, match="x"):
+        async with lane.turn():
+            raise ValueError("x")
+    async with lane.turn():
+        waiting = asyncio.ensure_future(lane.turn().__aenter__())
         await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.wait([waiting])
+    async with asyncio.timeout(30), lane.turn():
+        pass
+
+
+async def test_bad_evidence_for_long_locks_nobody_out_who_shares_the_address() -> None:
+    """A whole cluster may come from one address, and one stranger in it sent enough to have all its pods refused."""
+    async with coordinator(limits=Limits(refused_per_peer=Rate(2, 0.001))) as running:
+        await set_manifest(running)
+        for _ in range(4):
+            with pytest.raises(RemoteRefusedError, match="unknown_policy"):
+                await certificate(running, Pod(b"# unknown"))
+        await asyncio.gather(*(certificate(running, Pod()) for _ in range(8)))
+        assert running.service.state.certificates == 8
+
+
+async def test_who_sent_bad_evidence_for_long_waits_behind_himself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Finding out costs signatures each time; others must not wait for them."""
+    async with coordinator(limits=Limits(refused_per_peer=Rate(1, 0.001))) as running:
+        await set_manifest(running)
+        workloads = running.service.workloads
+        judged, release, inside = workloads.certificate, asyncio.Event(), 0
+
+        async def slow(message: CertificateRequest) -> CertificateResponse:
+            nonlocal inside
+            if message.nonce == bytes(32):
+                inside += 1
+                await release.wait()
+            return await judged(message)
+
+        with pytest.raises(RemoteRefusedError, match="unknown_policy"):
+            await certificate(running, Pod(b"# unknown"))
+        monkeypatch.setattr(workloads, "certificate", slow)
+
+        async def bad() -> None:
+            async with running.client(Port.MESH) as client:
+                with pytest.raises(RemoteRefusedError, match="challenge_unknown"):
+                    await client.certificate(Pod().request(bytes(32)))
+
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(10):
+                tasks.create_task(bad())
+            await until(lambda: in_work(running) == 10)
+            async with session_from("127.0.0.2", running) as elsewhere:
+                body, headers = {}, {"Content-Type": "application/json"}
+                async with elsewhere.post(running.url(Port.MESH, "/v1/challenges")) as answer:
+                    body = await answer.json()
+                request = encode(Pod().request(base64.b64decode(body["nonce"])))
+                url = running.url(Port.MESH, "/v1/certificates")
+                async with elsewhere.post(url, data=request, headers=headers) as answer:
+                    assert answer.status == 200
+            assert inside == 4
+            release.set()
 
 
 def test_good_requests_cost_nothing_of_a_peers_share_of_bad_ones() -> None:
     """Thousands of pods stand behind one address."""
-    budget = Budget("x", peer=Rate(2, 1), everybody=None, key=bytes(32))
-    for _ in range(100):
-        budget.demand("a", now_ms=0)
+    credit = Credit(Rate(2, 1), key=bytes(32))
+    assert all(credit.has("a", now_ms=0) for _ in range(100))
     for _ in range(5):
-        budget.spend("a", now_ms=0)
-    with pytest.raises(RateLimitedError) as caught:
-        budget.demand("a", now_ms=0)
-    assert caught.value.retry_after_s == 1
-    budget.demand("a", now_ms=1000)
+        credit.spend("a", now_ms=0)
+    assert not credit.has("a", now_ms=999)
+    assert credit.has("a", now_ms=1000)
 
 
 def test_any_number_of_peers_fits_in_the_same_memory() -> None:
     """A table of peers would be filled by whoever owns a /48."""
-    budget = Budget("x", peer=Rate(8, 1), everybody=None, key=b"k" * 32)
+    credit = Credit(Rate(8, 1), key=b"k" * 32)
     tracemalloc.start()
     try:
         for number in range(20_000):
-            budget.spend(f"10.{number}", now_ms=0)
+            credit.spend(f"10.{number}", now_ms=0)
         assert tracemalloc.get_traced_memory()[0] < 64 * 1024
     finally:
         tracemalloc.stop()

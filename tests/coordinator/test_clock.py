@@ -266,6 +266,28 @@ def test_a_steady_clock_follows_small_steps_and_no_large_ones() -> None:
     assert clock.now_ms() == wall[0]
 
 
+def test_a_quorum_with_a_wrong_clock_dates_nothing() -> None:
+    """A witness that was once of 2099 says so ever after, and one entry of 2099 dates a ledger for good."""
+    wall, elapsed = [1_000_000_000_000], [5_000]
+    clock = SteadyClock(wall_ms=lambda: wall[0], monotonic_ms=lambda: elapsed[0])
+    clock.vouch(4_070_908_800_000)
+    assert clock.now_ms() == wall[0]
+    fault = clock.fault(0)
+    assert isinstance(fault, ClockJumpedError)
+    assert "2099" in str(fault)
+    assert "witnesses" in str(fault)
+    wall[0] = 4_070_908_800_000
+    assert clock.fault(0) is None
+
+
+def test_a_quorum_that_is_a_little_ahead_is_never_dated_before() -> None:
+    """Its signed time stands under the checkpoint: what follows cannot be older."""
+    clock = SteadyClock(wall_ms=lambda: 1_000_000_000_000, monotonic_ms=lambda: 5_000)
+    clock.vouch(1_000_000_000_000 + HOUR_MS)
+    assert clock.fault(0) is None
+    assert clock.now_ms() == 1_000_000_000_000 + HOUR_MS
+
+
 async def probe(running: Running) -> tuple[int, str]:
     async with running.raw() as session, session.get(running.url(Port.PROBE, "/probe/readiness")) as answer:
         return answer.status, await answer.text()

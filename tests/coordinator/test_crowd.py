@@ -166,6 +166,27 @@ async def test_a_connection_in_plain_http_or_in_nonsense_is_forgotten() -> None:
         await certificate(running, Pod())
 
 
+async def test_a_handshake_that_breaks_something_ends_no_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error that nobody expected ended the task that accepts: the port was dead, and the probes said nothing."""
+    async with coordinator() as running:
+        await set_manifest(running)
+        listener, loop = running.server._listeners[-1], asyncio.get_running_loop()
+        broken: list[object] = []
+        connect_accepted = loop.connect_accepted_socket
+
+        async def fails_once(*args: object, **options: object) -> object:
+            if not broken:
+                broken.append(args)
+                raise RuntimeError("a mistake of somebody's")
+            return await connect_accepted(*args, **options)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(loop, "connect_accepted_socket", fails_once)
+        silent = silent_connection(running, "127.0.0.3")
+        await until(lambda: bool(broken) and listener.held == 0)
+        silent.close()
+        await certificate(running, Pod())
+
+
 async def test_a_process_without_descriptors_goes_on_when_it_has_some_again() -> None:
     """An error of accept() that is not expected would end the task that accepts."""
     store = MemoryStore()

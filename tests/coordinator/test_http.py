@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import gzip
+import socket
+import ssl
 
 import pytest
 
@@ -121,3 +123,52 @@ async def test_metrics_hold_no_word_of_a_stranger() -> None:
         text = running.metrics.text().decode()
         for word in ("xyz", "stranger", "BREW", "abab", "99999", "127.0.0"):
             assert word not in text
+
+
+async def test_no_tls_session_outlives_its_connection() -> None:
+    """A resumed session shows no certificate: after a restart it would hide that another epoch answers."""
+    async with coordinator() as running:
+        address = (running.host, running.server.ports[Port.USER])
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+
+        def shake(session: ssl.SSLSession | None) -> tuple[str | None, bool | None, ssl.SSLSession | None]:
+            with socket.create_connection(address) as plain, context.wrap_socket(plain, session=session) as tls:
+                tls.sendall(GET + b"\r\n")
+                tls.recv(65536)  # Tickets would come with it.
+                return tls.version(), tls.session_reused, tls.session
+
+        version, _, session = await asyncio.to_thread(shake, None)
+        assert version == "TLSv1.3"
+        assert session is None or not session.has_ticket
+        assert (await asyncio.to_thread(shake, session))[1] is False
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+        with pytest.raises(ssl.SSLError):  # Whatever it is called: an alert, or an end.
+            await asyncio.to_thread(shake, None)
+
+
+@pytest.mark.parametrize("raw", [GET + b"\r\n", b"GET /none HTTP/1.1\r\nHost: c\r\n\r\n", b"nonsense\r\n\r\n"])
+async def test_no_answer_names_what_it_was_made_with(raw: bytes) -> None:
+    """Versions of a library tell whoever looks for a known hole where to find it."""
+    async with coordinator() as running:
+        answer = await ask(running, raw)
+        assert b"Server: contrast\r\n" in answer
+        assert b"aiohttp" not in answer
+        assert b"ython" not in answer
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"])
+async def test_a_web_page_cannot_ask_by_way_of_its_readers_browser(kind: str) -> None:
+    """What a browser sends for any page without asking (rebound names, too) is refused, and it is never allowed to."""
+    async with coordinator() as running:
+        simple = (
+            f"POST /v1/attest HTTP/1.1\r\nHost: evil.example\r\nContent-Type: {kind}\r\nContent-Length: 2\r\n\r\n{{}}"
+        )
+        assert b" 415 " in await ask(running, simple.encode())
+        asked = (
+            b"OPTIONS /v1/attest HTTP/1.1\r\nHost: evil.example\r\nOrigin: https://evil.example\r\n"
+            b"Access-Control-Request-Method: POST\r\nAccess-Control-Request-Headers: content-type\r\n\r\n"
+        )
+        answer = await ask(running, asked)
+        assert b" 405 " in answer
+        assert b"access-control" not in answer.lower()

@@ -111,6 +111,14 @@ async def test_nothing_is_asked_before_the_certificate_is_pinned() -> None:
             await client.manifests()
 
 
+async def test_a_peer_that_speaks_an_older_tls_gets_no_request() -> None:
+    """TLS 1.2 shows certificates in the clear, resumes without them, and knows weaker ciphers."""
+    old = ServerIdentity(newest=ssl.TLSVersion.TLSv1_2)
+    async with serve(application(old.sha256), old) as address, CoordinatorClient(address) as client:
+        with pytest.raises(WrongPortError, match=r"older TLS than 1\.3"):
+            await client.fetch_statement(bytes(32))
+
+
 async def test_a_pinned_client_sends_nothing_to_another_certificate() -> None:
     asked: list[str] = []
 
