@@ -20,7 +20,7 @@ from cli.cosigned import cosigned_option, read_asked, witness_policy_option
 from cli.counting import counting
 from cli.differences import differences
 from cli.errors import RefusedError
-from cli.events import short, time_text
+from cli.events import fork_json, given_up, short, time_text
 from cli.judging import known_policies, own_yardstick
 from cli.options import PATHS, judging_options, manifest_option
 from cli.output import Output
@@ -110,12 +110,7 @@ def audit(
     """
     session: Session = ctx.obj
     output = session.output
-    expected = None
-    if manifest_path is not None:
-        expected = (
-            str(manifest_path),
-            parse_manifest(read_file(manifest_path, what="manifest"), name=str(manifest_path)),
-        )
+    expected = None if manifest_path is None else _read_expected(manifest_path)
     yardstick = own_yardstick(
         session.workspace,
         output,
@@ -155,16 +150,10 @@ def audit(
                 witness_policy=witnesses is not None,
             )
             apply_changes(change(html_path, render(result, facts, opened).encode(), what="report"))
-    bad = bool(result.contradictions or result.refused_now or differs)
-    unseen = witnesses is not None and (result.cosigned is None or not result.cosigned.quorum)
-    # What breaks off is not allowed to be missing: whatever follows was not judged.
-    ok = not bad and not unseen and (not result.unproven or (allow_missing and result.broken is None))
+    ok = not differs and _passes(result, witnessed=witnesses is not None, allow_missing=allow_missing)
     output.document(document(result, knowledge, differs, ok=ok))
     _tell(output, result, knowledge, differs)
-    if result.cosigned is not None or witnesses is None:
-        witnessing.tell(output, result.cosigned, result.history.state.size)
-    else:
-        output.say("as witnessed: not judged, since the ledger breaks off", style="bold yellow")
+    _tell_witnessed(output, result, asked=witnesses is not None)
     if html_path is not None:
         output.say(f"report: {html_path}")
     if not ok:
@@ -192,6 +181,21 @@ def parse_ids(raw: bytes, name: str) -> frozenset[bytes]:
             )
         found.add(one.ljust(CHIP_ID_BYTES, b"\0") if len(one) == TURIN_ID_BYTES else one)
     return frozenset(found)
+
+
+def _read_expected(path: Path) -> tuple[str, Manifest]:
+    name = str(path)
+    return name, parse_manifest(read_file(path, what="manifest"), name=name)
+
+
+def _passes(result: Audit, *, witnessed: bool, allow_missing: bool) -> bool:
+    """Say whether nothing speaks against the ledger by any of the verdicts that were asked for."""
+    if result.contradictions or result.refused_now:
+        return False
+    if witnessed and (result.cosigned is None or not result.cosigned.quorum):
+        return False
+    # What breaks off is not allowed to be missing: whatever follows was not judged.
+    return not result.unproven or (allow_missing and result.broken is None)
 
 
 def document(result: Audit, knowledge: Knowledge, differs: Sequence[str], *, ok: bool) -> dict[str, Any]:
@@ -245,22 +249,21 @@ def document(result: Audit, knowledge: Knowledge, differs: Sequence[str], *, ok:
             }
             for item in history.moved_secrets
         ],
-        "forks": [
-            {
-                "seq": fork.seq,
-                "time_ms": fork.time_ms,
-                "heads": [{"size": size, "root": root.hex()} for size, root in fork.event.heads],
-            }
-            for fork in history.state.forks
+        "forks": [fork_json(fork) for fork in history.state.forks],
+        "seed": _seed_json(result),
+    }
+
+
+def _seed_json(result: Audit) -> dict[str, Any]:
+    """Return who had the seed, and who can have it again."""
+    history = result.history
+    return {
+        "coordinators": [
+            {"epoch": epoch.key.hex(), "policy": epoch.event.policy.hex(), "opened": epoch.seq}
+            for epoch in history.state.epochs
         ],
-        "seed": {
-            "coordinators": [
-                {"epoch": epoch.key.hex(), "policy": epoch.event.policy.hex(), "opened": epoch.seq}
-                for epoch in history.state.epochs
-            ],
-            "share_owners": [owner.hex() for owner, _ in history.state.seed_shares],
-            "recoveries": [{"seq": item.seq, "share_owner": item.share_owner.hex()} for item in history.recoveries],
-        },
+        "share_owners": [owner.hex() for owner, _ in history.state.seed_shares],
+        "recoveries": [{"seq": item.seq, "share_owner": item.share_owner.hex()} for item in history.recoveries],
     }
 
 
@@ -282,6 +285,13 @@ def _tell(output: Output, result: Audit, knowledge: Knowledge, differs: Sequence
     for line in differs:
         output.say(f"not the manifest you expect: {line}", style="red")
     _tell_verdicts(output, result, knowledge)
+
+
+def _tell_witnessed(output: Output, result: Audit, *, asked: bool) -> None:
+    if asked and result.cosigned is None:
+        output.say("as witnessed: not judged, since the ledger breaks off", style="bold yellow")
+    else:
+        witnessing.tell(output, result.cosigned, result.history.state.size)
 
 
 def _tell_verdicts(output: Output, result: Audit, knowledge: Knowledge) -> None:
@@ -315,10 +325,7 @@ def _tell_lists(output: Output, result: Audit) -> None:
             "Whoever runs its machine can read and forge everything."
         )
     for fork in history.state.forks:
-        output.banner(
-            f"HISTORY WAS GIVEN UP at entry {fork.seq}, {time_text(fork.time_ms)}: this ledger went on although it "
-            f"does not extend one of {fork.event.heads[-1][0]} entries. What stood there is lost or hidden: ask why."
-        )
+        output.banner(given_up(fork))
     ran = {epoch.event.policy: epoch for epoch in history.state.epochs}
     for digest in () if report is None else report.coordinator_policies:
         ran_as = "ran" if digest in ran else "never ran"

@@ -19,7 +19,7 @@ from coordinator.events import (
     SecretReleased,
     decode_event,
 )
-from coordinator.state import State
+from coordinator.state import AcceptedFork, State
 from ledger.entry import Entry
 
 
@@ -55,6 +55,20 @@ def describe(event: Event) -> str:
             return f"secret {event.secret_id} to {short(event.certificate)}, attested at {event.attestation_seq}"
         case _:
             assert_never(event)
+
+
+def given_up(fork: AcceptedFork) -> str:
+    """Return what everybody must be told of a ledger that went on without a part of its history."""
+    return (
+        f"HISTORY WAS GIVEN UP at entry {fork.seq}, {time_text(fork.time_ms)}: this ledger went on although it "
+        f"does not extend one of {fork.event.heads[-1][0]} entries. What stood there is lost or hidden: ask why."
+    )
+
+
+def fork_json(fork: AcceptedFork) -> dict[str, object]:
+    """Return the same as JSON values, with every head that was given up."""
+    heads = [{"size": size, "root": root.hex()} for size, root in fork.event.heads]
+    return {"seq": fork.seq, "time_ms": fork.time_ms, "heads": heads}
 
 
 def short(digest: bytes) -> str:

@@ -14,10 +14,9 @@ import click
 
 from audit.replay import cosigned_in
 from cli.attesting import AttestedCoordinator, announce, attest, demand_active, patiently, persistent
-from cli.cosigned import demand_quorum, document, read_asked, tell, witness_policy_option
+from cli.cosigned import demand_quorum, read_asked, witness_policy_option
 from cli.differences import differences
 from cli.errors import DiffersError, LocalFileError, RefusedError
-from cli.events import time_text
 from cli.fetch import fetch_ledger
 from cli.fetch_control import fetch_control
 from cli.heads import Head
@@ -34,10 +33,11 @@ from cli.options import (
 from cli.output import Output
 from cli.release import release
 from cli.session import Session, example, json_option
+from cli.verify_answer import Answer
 from cli.verifying import Verified, control_head, verify_control, verify_ledger, write_results
 from cli.workspace import Workspace, apply_changes, read_file, read_optional, replace_folder
 from cli.yardstick import Yardstick, by_manifest, by_values, check_simulated
-from ledger.cosigned import Asked, Cosigned
+from ledger.cosigned import Asked
 from ledger.source import DirectorySource, Source
 from manifest.model import Manifest
 from manifest.parse import parse_manifest
@@ -129,7 +129,15 @@ def verify(
         write_results(fresh, verified, address=str(coordinator))
         replace_folder(folder, fresh)
     apply_changes(memory.remembering(str(coordinator), verified.head))
-    _tell(session, verified, attested, yardstick, cosigned)
+    answer = Answer(
+        verified=verified,
+        simulated=attested.statement.simulated,
+        sources=yardstick.sources,
+        cosigned=cosigned,
+        folder=workspace.shown(workspace.verify),
+    )
+    output.document(answer.document())
+    answer.tell(output)
 
 
 def _yardstick(
@@ -206,108 +214,3 @@ def _fresh_folder(root: Path) -> Iterator[Path]:
         yield fresh
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
-
-
-def _tell(
-    session: Session, verified: Verified, attested: AttestedCoordinator, yardstick: Yardstick, cosigned: Cosigned | None
-) -> None:
-    output, workspace, report = session.output, session.workspace, verified.report
-    folder = workspace.shown(workspace.verify)
-    for fork in report.state.forks:
-        output.banner(
-            f"HISTORY WAS GIVEN UP at entry {fork.seq}, {time_text(fork.time_ms)}: this ledger went on although it "
-            f"does not extend one of {fork.event.heads[-1][0]} entries. What stood there is lost or hidden: ask why."
-        )
-    output.document(
-        {
-            "ok": True,
-            "full": report.full,
-            "origin": verified.head.origin,
-            "size": verified.head.size,
-            "root": verified.head.root.hex(),
-            "simulated": attested.statement.simulated,
-            "forks": [
-                {
-                    "seq": fork.seq,
-                    "time_ms": fork.time_ms,
-                    "heads": [{"size": size, "root": root.hex()} for size, root in fork.event.heads],
-                }
-                for fork in report.state.forks
-            ],
-            "sources": list(yardstick.sources),
-            "manifests": [
-                {
-                    "generation": item.generation,
-                    "seq": item.seq,
-                    "time_ms": item.time_ms,
-                    "sha256": item.manifest.digest.hex(),
-                    "transition": item.transition.hex(),
-                }
-                for item in report.manifests
-            ],
-            "coordinators": [
-                {
-                    "epoch": item.key.hex(),
-                    "policy": item.policy.hex(),
-                    "product": item.product,
-                    "opened": item.opened,
-                    "closed": item.closed,
-                }
-                for item in report.epochs
-            ],
-            "coordinator_policies": [digest.hex() for digest in report.coordinator_policies],
-            "counts": dict(report.counts),
-            "witnesses": document(cosigned),
-            "written": folder,
-        }
-    )
-    output.table(
-        "Manifests",
-        ["generation", "entry", "set at (UTC)", "SHA-256", "policies"],
-        [
-            (
-                str(item.generation),
-                str(item.seq),
-                time_text(item.time_ms),
-                item.manifest.digest.hex(),
-                str(len(item.manifest.policies)),
-            )
-            for item in report.manifests
-        ],
-    )
-    output.say()
-    output.table(
-        "Coordinators (each could have had the seed)",
-        ["epoch key", "policy", "processor", "entries"],
-        [
-            (
-                item.key.hex()[:16],
-                item.policy.hex(),
-                item.product,
-                f"{item.opened} to {'now' if item.closed is None else item.closed - 1}",
-            )
-            for item in report.epochs
-        ],
-    )
-    output.say()
-    running = {item.policy for item in report.epochs}
-    for digest in report.coordinator_policies:
-        if digest not in running:
-            output.say(f"also named with Role coordinator, and never run: policy {digest.hex()}")
-    owners = len(report.state.seed_shares)
-    output.say(f"besides them, {owners} seed share owner{'s' if owners != 1 else ''} can restore the seed")
-    done = ", ".join(f"{number} {kind}" for kind, number in sorted(report.counts.items()))
-    if report.full:
-        output.say(f"{verified.head.size} entries replayed, every decision derived again: {done}")
-    else:
-        output.say(
-            f"proved: every manifest, Coordinator and recovery of this ledger of {verified.head.size} entries, judged "
-            f"again from {sum(report.counts.values())} control events with inclusion proofs ({done})"
-        )
-        output.say(
-            "only --full proves: that each attestation and certificate followed the manifest of its time, and that no "
-            "manifest or Coordinator stands outside that chain (the attested Coordinator says that it checked both)"
-        )
-    tell(output, cosigned, verified.head.size)
-    output.say(f"ledger {verified.head.origin}")
-    output.say(f"verified: trust {folder}/mesh-root.pem for the manifest in force", style="bold green")
