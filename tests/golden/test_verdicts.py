@@ -21,10 +21,12 @@ from audit.cases import Knowledge
 from audit.replay import examine, replay
 from coordinator.refusals import UnknownRulesError
 from ledger.source import DirectorySource
+from tests.golden import published
 from tests.golden.verdicts import LEDGER, decided, decisions, questions
 from tests.support.dishonest import Ledger, honest_ledger
 
 FROZEN = Path(__file__).parent / "verdicts-v1.json"
+PUBLISHED = Path(__file__).parent / "published-v1.json"
 
 
 def test_version_1_decides_what_it_decided_when_it_was_released() -> None:
@@ -35,6 +37,18 @@ def test_version_1_decides_what_it_decided_when_it_was_released() -> None:
     accepted = {name for name, each in frozen.items() if each["accepted"]}
     assert len(accepted) >= 6
     assert len(frozen) - len(accepted) > 60
+
+
+def test_version_1_decides_the_same_about_real_hardware(vectors: Path) -> None:
+    """Simulated evidence alone would not show a product, a status or a blob that is judged otherwise now."""
+    frozen = json.loads(PUBLISHED.read_text())
+    found = published.decisions(vectors, 1)
+    assert set(found) == set(frozen)
+    assert [name for name in found if found[name] != frozen[name]] == []
+    for kind in ("snp", "tdx"):
+        assert sum(name.startswith(kind) and word.startswith("accepted") for name, word in frozen.items()) > 40
+    for kind in ("snp", "tdx", "azure"):
+        assert sum(name.startswith(kind) and word.startswith("refused") for name, word in frozen.items()) >= 9
 
 
 def test_texts_may_be_worded_better_and_decisions_may_not_change() -> None:
