@@ -2,7 +2,8 @@
 
 What a verdict decided must be found again for ever by those who audit it, so the checks of a released version never
 change: a stricter check, or one less, is a new version with functions of its own in this table, and the old ones stay.
-Texts may be worded better at any time; ``tests/golden/verdicts-v1.json`` and ``published-v1.json`` hold what version 1 decides.
+Texts may be worded better at any time; ``tests/golden/verdicts-v1.json`` and ``published-v1.json`` hold what version 1
+decides.
 """
 
 from collections.abc import Sequence
