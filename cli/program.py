@@ -74,9 +74,16 @@ class Program(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; what it raises on purpose becomes a message and an exit code."""
+        rest = tuple(ctx.args)
         with _ended_from_outside(ctx):
             try:
                 return super().invoke(ctx)
+            except click.UsageError as error:
+                # Its options were not read to the end, and still whoever asked for a document reads one.
+                output = _output(ctx)
+                output.json_mode |= "--json" in rest
+                output.document({"ok": False, "code": "usage", "message": error.format_message(), "details": []})
+                raise
             except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
                 raise  # Click tells them, or nobody is there to be told.
             except Exception as error:  # What is not known here is a defect of ours and goes on as a traceback.

@@ -1,6 +1,7 @@
 """How the program ends when somebody else ends it: a reader that goes away, Ctrl-C, a full disk, closed streams."""
 
 import errno
+import json
 import os
 import re
 import subprocess
@@ -11,6 +12,7 @@ from typing import TypeGuard
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from cli import errors
 from cli.help import EXIT_CODES
@@ -128,6 +130,17 @@ def test_streams_that_somebody_closed_are_no_traceback(closed: str, status: int)
         check=False,
     )
     assert (done.returncode, "Traceback" in done.stderr) == (status, False)
+
+
+@pytest.mark.parametrize(
+    "arguments", ["verify --json", "verify --nope --json", "nope --json", "ledger show --json", "ledger nope --json"]
+)
+def test_who_asked_for_a_document_gets_one_of_a_wrong_command_line_too(arguments: str) -> None:
+    result = CliRunner().invoke(cli, arguments.split(), prog_name="contrast")
+    document = json.loads(result.stdout)
+    assert (result.exit_code, document["ok"], document["code"]) == (2, False, "usage")
+    assert document["message"] in result.stderr
+    assert CliRunner().invoke(cli, arguments.split()[:-1]).stdout == ""
 
 
 def test_the_exit_codes_that_are_told_are_those_that_errors_have() -> None:
