@@ -24,6 +24,22 @@ PROGRAMS = {
 PATIENCE_S = 120
 
 
+def programs(root: Path) -> dict[str, str]:
+    """An environment whose PATH has the programs of this checkout, in a folder below *root*."""
+    binaries = root / "bin"
+    binaries.mkdir()
+    for name, module in PROGRAMS.items():
+        script = binaries / name
+        script.write_text(f"#!{sys.executable}\nimport sys\nfrom {module} import main\nsys.exit(main())\n")
+        script.chmod(0o755)
+    return {
+        "PATH": f"{binaries}:{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+        "HOME": str(root),
+        "LANG": "C.UTF-8",
+    }
+
+
 class Story:
     """One workspace and the processes started in it."""
 
@@ -34,18 +50,7 @@ class Story:
         # Two runs at once must not meet: every address of 127.0.0.0/8 is this machine.
         self.host = f"127.{100 + number % 100}.{number // 100 % 250 + 1}.{number // 25_000 + 1}"
         self.coordinator = f"{self.host}:1313"
-        binaries = root / "bin"
-        binaries.mkdir()
-        for name, module in PROGRAMS.items():
-            script = binaries / name
-            script.write_text(f"#!{sys.executable}\nimport sys\nfrom {module} import main\nsys.exit(main())\n")
-            script.chmod(0o755)
-        self.environ = {
-            "PATH": f"{binaries}:{Path(sys.executable).parent}:{os.environ['PATH']}",
-            "PYTHONPATH": str(ROOT),
-            "HOME": str(root),
-            "LANG": "C.UTF-8",
-        }
+        self.environ = programs(root)
         self.guest: subprocess.Popen[bytes] | None = None
 
     def run(self, *command: str, status: int = 0, stdin: bytes = b"") -> str:
