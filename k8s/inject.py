@@ -18,6 +18,8 @@ VOLUME: Final = "contrast-secrets"
 MOUNT_PATH: Final = "/contrast"
 HOST_VARIABLE: Final = "COORDINATOR_HOST"
 SERVICE: Final = "coordinator-ready"
+MEMORY: Final = "128Mi"  # Of the Initializer, which has used some 60 MB when it is done.
+_COUNTED: Final = frozenset({"cpu", "memory", "ephemeral-storage"})  # Others (devices) are for who uses them.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,13 +182,38 @@ class _Injector:
             user, group = self.settings.runs_as
             whom: dict[str, Data] = {"runAsUser": user, "runAsGroup": group}
             restrictions |= {name: number for name, number in whom.items() if pod_wide.get(name) != number}
+        resources = self.resources()
         return {
             "name": INITIALIZER,
             "image": self.settings.initializer_image,
             "env": [{"name": HOST_VARIABLE, "value": self.settings.coordinator_host}],
+            **({"resources": resources} if resources else {}),
             "volumeMounts": [_mount()],
             "securityContext": restrictions,
         }
+
+    def resources(self) -> dict[str, Data]:
+        """Requests and limits of the kinds that all containers have: quotas and the QoS class look at all of them.
+
+        No more than that: a pod's size is the largest of its init containers and the sum of the others, so what the
+        first of these has changes nothing. More processors would be another measurement of the guest.
+        """
+        containers = _mappings(self.pod.get("containers"))
+        found: dict[str, Data] = {}
+        limited: set[str] = set()
+        for kind in ("limits", "requests"):
+            listed = [_mapping(_mapping(container.get("resources")).get(kind)) for container in containers]
+            shared: dict[str, Data] = {
+                name: MEMORY if name == "memory" else value
+                for name, value in (listed[0] if listed else {}).items()
+                if name in _COUNTED
+                and value is not None
+                and (name in limited or all(one.get(name) is not None for one in listed))
+            }
+            limited = set(shared)
+            if shared:
+                found[kind] = shared
+        return dict(sorted(found.items(), reverse=True))  # Requests first, as people write them.
 
     def refresh(self, wanted: dict[str, Data], present: dict[str, Data]) -> Iterator[Edit]:
         """Renew what is ours in the container that stands there; limits and the like stay as the author set them."""
@@ -196,8 +223,9 @@ class _Injector:
                 self.refuse((*path, name), f"{INITIALIZER} runs what its image says: remove this field")
         if present.get("image") != wanted["image"]:
             yield self.set((*path, "image"), wanted["image"])
-        if "securityContext" not in present:
-            yield self.set((*path, "securityContext"), wanted["securityContext"])
+        for name in ("resources", "securityContext"):
+            if name in wanted and name not in present:
+                yield self.set((*path, name), wanted[name])
         environment = _mappings(present.get("env"))
         index = next((at for at, item in enumerate(environment) if item.get("name") == HOST_VARIABLE), None)
         variable: Data = {"name": HOST_VARIABLE, "value": self.settings.coordinator_host}
@@ -235,6 +263,10 @@ class _Injector:
                     )
                 return
         yield self.append((*path, "volumeMounts"), present, _mount())
+
+
+def _mapping(value: Data) -> dict[str, Data]:
+    return value if isinstance(value, dict) else {}
 
 
 def _mount() -> dict[str, Data]:

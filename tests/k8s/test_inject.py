@@ -175,3 +175,54 @@ def test_the_coordinator_is_named_with_its_namespace_where_the_files_know_it() -
     assert coordinator_host(read(text.encode())[1]) == "coordinator-ready"
     text = text.replace("{name: p,", "{name: p, namespace: ns,")
     assert coordinator_host(read(text.encode())[1]) == "coordinator-ready.ns"
+
+
+def first_resources(*containers: str) -> Data:
+    """What the Initializer of a pod with containers of these resources gets."""
+    text = "kind: Pod\nmetadata: {name: p}\nspec:\n  runtimeClassName: contrast-cc\n  containers:\n"
+    text += "".join(f"  - {{name: c{number}, resources: {found}}}\n" for number, found in enumerate(containers))
+    check_injection(text.encode())
+    _, resources = read(inject(text.encode()))
+    initial = resources.workloads[0].pod_spec["initContainers"]
+    assert isinstance(initial, list)
+    assert isinstance(initial[0], dict)
+    return initial[0].get("resources")
+
+
+GUARANTEED = "{requests: {cpu: 500m, memory: 1Gi}, limits: {cpu: 500m, memory: 1Gi}}"
+RESOURCES: dict[str, tuple[tuple[str, ...], Data]] = {
+    "guaranteed stays guaranteed": (
+        (GUARANTEED, GUARANTEED.replace("500m", "2")),
+        {"requests": {"cpu": "500m", "memory": "128Mi"}, "limits": {"cpu": "500m", "memory": "128Mi"}},
+    ),
+    "limits alone": (("{limits: {cpu: 1, memory: 1Gi}}",), {"limits": {"cpu": 1, "memory": "128Mi"}}),
+    "requests alone": (("{requests: {cpu: 1, memory: 1Gi}}",), {"requests": {"cpu": 1, "memory": "128Mi"}}),
+    "a small request keeps a large limit company": (
+        ("{requests: {cpu: 10m}, limits: {cpu: 4}}", "{limits: {cpu: 4}}"),
+        {"requests": {"cpu": "10m"}, "limits": {"cpu": 4}},
+    ),
+    "no limit of processors where a container has none": (
+        ("{limits: {cpu: 4, memory: 1Gi}}", "{limits: {memory: 1Gi}}"), {"limits": {"memory": "128Mi"}}),
+    "disks are counted too": (("{limits: {ephemeral-storage: 1Gi}}",), {"limits": {"ephemeral-storage": "1Gi"}}),
+    "devices are not ours": (("{limits: {nvidia.com/gpu: 1}}",), None),
+    "nothing": (("{}", GUARANTEED), None),
+    "empty": (("{limits: {cpu: null}, requests: }",), None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("containers", "expected"), RESOURCES.values(), ids=RESOURCES)
+def test_the_initializer_changes_neither_quality_nor_size_of_a_pod(containers: tuple[str, ...], expected: Data) -> None:
+    """Without limits it would turn a Guaranteed pod into a Burstable one, and quotas on limits would refuse the pod.
+
+    With limits where the pod has none, the guest would get more processors, and another measurement.
+    """
+    assert first_resources(*containers) == expected
+
+
+def test_resources_that_an_author_gave_the_initializer_stay() -> None:
+    text = POD.replace("name: c\n", f"name: c\n    resources: {GUARANTEED}\n")
+    once = inject(text.encode()).decode()
+    assert "memory: 128Mi" in once
+    for mine in ("memory: 256Mi", "memory: 1Gi"):
+        edited = once.replace("memory: 128Mi", mine)
+        assert inject(edited.encode()).decode() == edited
