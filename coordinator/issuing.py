@@ -40,10 +40,9 @@ _REFUSAL_OF_CHECK = {
     "unknown_policy": (24,),
     "binding_mismatch": (25,),
 }
-_NAMES_A_CHIP = {13, 26}
 _CODES = {number: code for code, numbers in _REFUSAL_OF_CHECK.items() for number in numbers}
-
-
+# The checks whose texts show a chip's id.
+_NAMES_A_CHIP = frozenset({13, 26})
 # The checks that fail where certificates (9) or collateral (12) are missing, and the last, which only sums up.
 _FETCHED = frozenset({9, 12, 27})
 
@@ -165,17 +164,7 @@ def prepare(
     )
     if not verdict.accepted or verdict.claims is None:
         raise refused(verdict)
-    try:
-        signed = asked.csr.is_signature_valid
-    except (ValueError, UnsupportedAlgorithm, InvalidSignature):
-        signed = False
-    if not signed:
-        raise BadCsrError("The CSR is not signed by its own key.")
-    if grant.secret_id is not None:
-        try:
-            X25519PrivateKey.generate().exchange(X25519PublicKey.from_public_bytes(asked.hpke_public))
-        except ValueError:
-            raise BadCsrError("The HPKE key is of low order: nothing can be sealed for it.") from None
+    _demand_possession(asked, sealing=grant.secret_id is not None)
     extensions = [claims_extension(verdict.claims.json()), checkpoint_extension(checkpoint), grant.companions]
     if verdict.kind is Kind.SIMULATED:
         extensions.append(simulated_extension())
@@ -187,9 +176,31 @@ def prepare(
         serial=int.from_bytes(secrets.token_bytes(16)) & (2**127 - 1) | 2**126,
         life=life,
     )
+    return _command(asked, grant, authority, verdict, leaf, now=now)
+
+
+def _demand_possession(asked: Asked, *, sealing: bool) -> None:
+    """Refuse a CSR that its own key has not signed and, where *sealing*, an HPKE key that nothing is sealed for."""
+    try:
+        signed = asked.csr.is_signature_valid
+    except (ValueError, UnsupportedAlgorithm, InvalidSignature):
+        signed = False
+    if not signed:
+        raise BadCsrError("The CSR is not signed by its own key.")
+    if sealing:
+        try:
+            X25519PrivateKey.generate().exchange(X25519PublicKey.from_public_bytes(asked.hpke_public))
+        except ValueError:
+            raise BadCsrError("The HPKE key is of low order: nothing can be sealed for it.") from None
+
+
+def _command(
+    asked: Asked, grant: Grant, authority: Authority, verdict: Verdict, leaf: x509.Certificate, *, now: dt.datetime
+) -> Prepared:
+    """The events that record *verdict* and *leaf*, and every document that they name."""
     leaf_der = leaf.public_bytes(_DER)
-    verdict_json = verdict.json()
     leaf_sha256 = hashlib.sha256(leaf_der).digest()
+    verdict_json = verdict.json()
     attestation = AttestationAccepted(
         purpose=Purpose.WORKLOAD.value,
         evidence=asked.evidence.references(),
@@ -266,9 +277,7 @@ def refusal_code(error: CoordinatorError) -> str:
         case EvidenceRefusedError():
             return "evidence_kind"
         case ChallengeExpiredError():
-            return (
-                "challenge_unknown"  # A pod that knows a longer ledger is worth a code of its own; a late one is not.
-            )
+            return "challenge_unknown"  # Of the sixteen codes none is for one that came late.
         case _:
             return error.code
 

@@ -8,6 +8,7 @@ from attestation.binding import Purpose, epoch_subject, report_data
 from attestation.evidence import Evidence, host_data_of
 from attestation.issuer import Issuer
 from attestation.judge import judge
+from attestation.verdict import Check
 from coordinator.epoch import Epoch
 from coordinator.events import EpochOpened
 from coordinator.refusals import CoordinatorExcludedError
@@ -70,7 +71,7 @@ async def prove_epoch(
     return Opening(event=event, blobs=(*(data for _, data in evidence.parts), subject, verdict_json))
 
 
-def excluded(evidence: Evidence, manifest: Manifest, failure: object) -> CoordinatorExcludedError:
+def excluded(evidence: Evidence, manifest: Manifest, failure: Check | None) -> CoordinatorExcludedError:
     """The refusal for a Coordinator that *manifest* does not accept, with the reason that a person can act upon."""
     policy = host_data_of(evidence)
     if policy not in manifest.coordinator_policies:
@@ -79,9 +80,14 @@ def excluded(evidence: Evidence, manifest: Manifest, failure: object) -> Coordin
             seen=f"policy {policy.hex()}",
             wanted=", ".join(sorted(each.hex() for each in manifest.coordinator_policies)),
         )
-    number, name = getattr(failure, "number", 0), getattr(failure, "name", "kind of evidence")
+    if failure is None:
+        return CoordinatorExcludedError(
+            "The running Coordinator's evidence is of a kind that this version does not judge.",
+            seen=str(evidence.kind),
+            wanted="reference values of this kind",
+        )
     return CoordinatorExcludedError(
-        f"The running Coordinator fails check {number} ({name}) of the manifest's reference values.",
-        seen=str(getattr(failure, "seen", evidence.kind)),
-        wanted=str(getattr(failure, "wanted", "reference values of this kind")),
+        f"The running Coordinator fails check {failure.number} ({failure.name}) of the manifest's reference values.",
+        seen=failure.seen,
+        wanted=failure.wanted,
     )

@@ -1,8 +1,5 @@
 """What owners may do to a recorded ledger: set a manifest, bring back the seed, accept a fork. Each act is signed."""
 
-from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.hazmat.primitives.serialization import load_der_public_key
-
 from attestation.rulebook import newest
 from coordinator.ca_rules import CaRules
 from coordinator.documents import Documents
@@ -20,7 +17,7 @@ from manifest.authorise import (
     transition,
     verify_owner,
 )
-from wire.sealing import fork_input, recovery_input, verify_recovery
+from wire.sealing import fork_input, recovery_input, signed_by_owner
 
 
 class OwnerRules:
@@ -99,7 +96,7 @@ class OwnerRules:
             raise RuleBrokenError(seq, "the recovery is by no seed share owner", seen=event.share_owner.hex())
         # The request id of a recovery is the SHA-256 of the sealed seed.
         message = recovery_input(state.origin, event.statement, event.size, event.root, entry.body.request_id)
-        if not _signed_by(owner, event.signature, message):
+        if not signed_by_owner(owner, event.signature, message):
             raise RuleBrokenError(seq, "the share owner's signature is wrong")
 
     def fork_accepted(self, state: State, entry: Entry, event: ForkAccepted) -> None:
@@ -117,10 +114,5 @@ class OwnerRules:
         manifest = self._documents.manifest(current.manifest, seq=seq)
         owners = {sha256(key): key for key in manifest.seedshare_owner_pub_keys}
         message = fork_input(state.origin, recovery.event.statement, entry.body.request_id, event.heads)
-        if event.share_owner not in owners or not _signed_by(owners[event.share_owner], event.signature, message):
+        if event.share_owner not in owners or not signed_by_owner(owners[event.share_owner], event.signature, message):
             raise RuleBrokenError(seq, "the share owner's signature over the accepted fork is wrong")
-
-
-def _signed_by(owner: bytes, signature: bytes, message: bytes) -> bool:
-    key = load_der_public_key(owner)
-    return isinstance(key, rsa.RSAPublicKey) and verify_recovery(key, signature, message)

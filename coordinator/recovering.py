@@ -4,9 +4,6 @@ import datetime as dt
 import hashlib
 from collections.abc import Callable
 
-from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.hazmat.primitives.serialization import load_der_public_key
-
 from attestation.issuer import Issuer
 from coordinator.ca import load, spki, spki_of
 from coordinator.commands import RecoverLedger
@@ -22,7 +19,7 @@ from ledger.checkpoint import origin_of
 from ledger.log import Log
 from manifest.model import Manifest
 from wire.messages import RecoveryRequest
-from wire.sealing import SealingError, fork_input, hpke_open, recovery_input, seed_info, verify_recovery
+from wire.sealing import SealingError, fork_input, hpke_open, recovery_input, seed_info, signed_by_owner
 
 
 def open_seed(
@@ -58,9 +55,8 @@ def open_seed(
     owner = owners.get(bytes.fromhex(message.share_owner))
     if owner is None:
         raise NotAShareOwnerError(seen=message.share_owner, wanted=", ".join(sorted(each.hex() for each in owners)))
-    key = load_der_public_key(owner)
     signed = recovery_input(state.origin, statement_sha256, message.size, root, hashlib.sha256(message.sealed).digest())
-    if not isinstance(key, rsa.RSAPublicKey) or not verify_recovery(key, message.signature, signed):
+    if not signed_by_owner(owner, message.signature, signed):
         raise NotAShareOwnerError("The recovery's signature is not the share owner's over this seed and this head.")
     try:
         secret = hpke_open(message.sealed, epoch.hpke, seed_info(state.origin, statement_sha256, message.size, root))
@@ -179,8 +175,7 @@ def _accepted_fork(message: RecoveryRequest, state: State, ledger: Log, manifest
     owner = bytes.fromhex(message.share_owner)
     key = next(each for each in manifest.seedshare_owner_pub_keys if hashlib.sha256(each).digest() == owner)
     statement, sealed = bytes.fromhex(message.statement), hashlib.sha256(message.sealed).digest()
-    public = load_der_public_key(key)
     signed = fork_input(state.origin, statement, sealed, heads)
-    if not isinstance(public, rsa.RSAPublicKey) or not verify_recovery(public, fork.signature, signed):
+    if not signed_by_owner(key, fork.signature, signed):
         raise NotAShareOwnerError("The accepted fork is not signed by the share owner who recovers.")
     return ForkAccepted(share_owner=owner, heads=heads, signature=fork.signature)

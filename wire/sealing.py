@@ -12,6 +12,7 @@ from cryptography.exceptions import InvalidSignature, InvalidTag
 from cryptography.hazmat.primitives import hashes, hpke
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 HPKE_OVERHEAD = 32 + 16
 SEED_LENGTH = 64
@@ -114,6 +115,12 @@ def verify_recovery(owner_key: rsa.RSAPublicKey, signature: bytes, message: byte
     except InvalidSignature:
         return False
     return True
+
+
+def signed_by_owner(owner: bytes, signature: bytes, message: bytes) -> bool:
+    """As `verify_recovery`, for an owner's key in DER as the manifest holds it; keys of other kinds sign nothing."""
+    key = load_der_public_key(owner)
+    return isinstance(key, rsa.RSAPublicKey) and verify_recovery(key, signature, message)
 
 
 def secret_check(secret: bytes) -> bytes:
