@@ -10,11 +10,9 @@ from policy.explain_layers import demands_layers
 from policy.layers import CONTAINER_ID
 from policy.messages import FIELDS
 from policy.model import SHARED
-from policy.reasons import MISSING, Findings, Reason, found, get, items, show, table
+from policy.reasons import MISSING, NODE, Data, Findings, Reason, found, get, items, show, table
 
-Data = Mapping[str, object]
 _Check = Callable[[Findings, Data, Data, Data], None]
-_NODE = "what an honest node asks"
 _SHM: Data = {
     "driver": "ephemeral", "driver_options": [], "source": "shm", "fstype": "tmpfs",
     "options": ["noexec", "nosuid", "nodev", "mode=1777", "size=67108864"],
@@ -88,13 +86,13 @@ def _known(findings: Findings, _data: Data, state: Data, request: Data) -> None:
     cid = get(request, "container_id")
     if not isinstance(cid, str) or f"id:{cid}" not in state:
         known = sorted(key.removeprefix("id:") for key in state if key.startswith("id:"))
-        findings.add("container_id", cid, f"one of the containers made before: {', '.join(known) or 'none yet'}", _NODE)
+        findings.add("container_id", cid, f"one of the containers made before: {', '.join(known) or 'none yet'}", NODE)
 
 
 def _start(findings: Findings, data: Data, state: Data, request: Data) -> None:
     _known(findings, data, state, request)
     if state.get(f"started:{get(request, 'container_id')}"):
-        findings.add("container_id", get(request, "container_id"), "a container not started yet", _NODE)
+        findings.add("container_id", get(request, "container_id"), "a container not started yet", NODE)
 
 
 def _read_stream(findings: Findings, data: Data, state: Data, request: Data) -> None:
@@ -106,17 +104,17 @@ def _read_stream(findings: Findings, data: Data, state: Data, request: Data) -> 
 
 
 def _ephemeral(findings: Findings, _data: Data, _state: Data, request: Data) -> None:
-    findings.empty("storages", get(request, "storages"), _NODE)
+    findings.empty("storages", get(request, "storages"), NODE)
 
 
 def _sandbox(findings: Findings, data: Data, state: Data, request: Data) -> None:
     if state.get("pod:sandbox"):
-        findings.add("sandbox_id", get(request, "sandbox_id"), "no second sandbox in this guest", _NODE)
+        findings.add("sandbox_id", get(request, "sandbox_id"), "no second sandbox in this guest", NODE)
     findings.equal("guest_hook_path", get(request, "guest_hook_path"), "", "hooks would run on every container")
     findings.empty("kernel_modules", get(request, "kernel_modules"), "the guest's kernel loads no modules")
-    findings.equal("sandbox_pidns", get(request, "sandbox_pidns"), False, _NODE)
+    findings.equal("sandbox_pidns", get(request, "sandbox_pidns"), False, NODE)
     form = CONTAINER_ID if demands_layers(data) else "^[a-z0-9][a-z0-9.-]{0,127}$"
-    findings.matches("sandbox_id", get(request, "sandbox_id"), form, "an id", _NODE)
+    findings.matches("sandbox_id", get(request, "sandbox_id"), form, "an id", NODE)
     name = get(request, "hostname")
     hostname, pattern = get(data, "pod", "hostname"), get(data, "pod", "name", "pattern")
     if get(data, "pod", "stem") is True:
@@ -125,13 +123,13 @@ def _sandbox(findings: Findings, data: Data, state: Data, request: Data) -> None
         findings.add("hostname", name, show(hostname or pattern), "spec.hostname, else metadata.name")
     storages = get(request, "storages")
     if not isinstance(storages, list) or len(storages) > 1:
-        findings.add("storages", storages, "at most the shared memory", _NODE)
+        findings.add("storages", storages, "at most the shared memory", NODE)
     for index, storage in enumerate(items(storages)):
         findings.known(f"storages[{index}]", storage, FIELDS["storages"])
         for name_, wanted in _SHM.items():
-            findings.equal(f"storages[{index}].{name_}", get(storage, name_), wanted, _NODE)
+            findings.equal(f"storages[{index}].{name_}", get(storage, name_), wanted, NODE)
         if get(storage, "shared") is not False and get(storage, "shared") is not MISSING:
-            findings.add(f"storages[{index}].shared", get(storage, "shared"), "false", _NODE)
+            findings.add(f"storages[{index}].shared", get(storage, "shared"), "false", NODE)
 
 
 def _copy(findings: Findings, data: Data, _state: Data, request: Data) -> None:
@@ -145,7 +143,7 @@ def _copy(findings: Findings, data: Data, _state: Data, request: Data) -> None:
     if kind in ("Regular", "Directory"):
         return
     if kind != "Symlink":
-        findings.add("file_type", kind, "Regular, Directory or Symlink", _NODE)
+        findings.add("file_type", kind, "Regular, Directory or Symlink", NODE)
         return
     findings.matches(
         "path", path, f"^{SHARED}[^/]+/.", "a link inside a copied folder, not at its place", "CVE-2026-41326"
@@ -158,7 +156,7 @@ def _interface(findings: Findings, _data: Data, _state: Data, request: Data) -> 
     interface = get(request, "interface")
     flags = get(interface, "raw_flags")
     if isinstance(flags, bool) or flags not in (0, 128):
-        findings.add("interface.raw_flags", flags, "0 or 128 (no ARP)", _NODE)
+        findings.add("interface.raw_flags", flags, "0 or 128 (no ARP)", NODE)
     findings.known("interface", interface, FIELDS["interface"])
     for name in ("name", "device"):
         _link(findings, f"interface.{name}", get(interface, name))
@@ -170,7 +168,7 @@ def _interface(findings: Findings, _data: Data, _state: Data, request: Data) -> 
 
 def _every(findings: Findings, where: str, seen: object, check: Callable[[Findings, str, object], None]) -> None:
     if not isinstance(seen, list | dict | str):
-        findings.add(where, seen, "a list", _NODE)
+        findings.add(where, seen, "a list", NODE)
     for key, item in table(seen).items() if isinstance(seen, dict) else enumerate(items(seen)):
         check(findings, f"{where}[{key}]", item)
 
@@ -182,7 +180,7 @@ def _link(findings: Findings, where: str, seen: object) -> None:
 
 def _address(findings: Findings, where: str, seen: object) -> None:
     if not isinstance(seen, dict):
-        findings.add(where, seen, "an address", _NODE)
+        findings.add(where, seen, "an address", NODE)
     findings.known(where, seen, FIELDS["address"])
     _outside(findings, f"{where}.address", get(seen, "address"))
 
@@ -213,11 +211,11 @@ def _neighbor(findings: Findings, where: str, entry: object) -> None:
     findings.known(where, entry, FIELDS["ARPNeighbors"])
     _link(findings, f"{where}.device", get(entry, "device"))
     _address(findings, f"{where}.toIPAddress", get(entry, "toIPAddress"))
-    findings.equal(f"{where}.toIPAddress.mask", get(entry, "toIPAddress", "mask"), "", _NODE)
+    findings.equal(f"{where}.toIPAddress.mask", get(entry, "toIPAddress", "mask"), "", NODE)
     for name, allowed in (("state", (2, 128)), ("flags", (0, 8, 128, 136))):
         value = get(entry, name)
         if isinstance(value, bool) or value not in allowed:
-            findings.add(f"{where}.{name}", value, f"one of {', '.join(map(str, allowed))}", _NODE)
+            findings.add(f"{where}.{name}", value, f"one of {', '.join(map(str, allowed))}", NODE)
 
 
 _CHECKS: Mapping[str, _Check] = {

@@ -1,13 +1,11 @@
 """The part of an explanation about layers that the node hands over: which one is another, or in another place."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from images.config import VerityLayer
 from policy.layers import DEVICE, FSTYPES, layer_options, mount_point, overlay_options
-from policy.reasons import MISSING, Findings, found, get, items, same
-
-Data = Mapping[str, object]
+from policy.reasons import MISSING, Data, Findings, found, get, items, same
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,13 +1,9 @@
 """The state of a guest right before a request, if everything before it was as it should be; for explanations only."""
 
-from collections.abc import Mapping
-
 from policy.explain_volumes import part_of
 from policy.model import SANDBOX_KEY
-from policy.reasons import MISSING, get, items, table
+from policy.reasons import CRI, MISSING, Data, get, items, table
 
-Data = Mapping[str, object]
-_CRI = "io.kubernetes.cri."
 _UNKNOWN_ID = "0" * 64
 
 
@@ -19,11 +15,11 @@ def assumed_state(data: Data, endpoint: str, request: Data, key: str) -> dict[st
     if endpoint in {"CreateSandboxRequest", "CopyFileRequest"}:
         return {}
     annotations = table(get(request, "OCI", "Annotations"))
-    name = annotations.get(_CRI + "sandbox-name", "pod")
+    name = annotations.get(CRI + "sandbox-name", "pod")
     stem = part_of(data, name, 1) if get(data, "pod", "stem") is True else None
     cid = get(request, "container_id")
     create = endpoint == "CreateContainerRequest"
-    sandbox = cid if create and key == SANDBOX_KEY else annotations.get(_CRI + "sandbox-id", _UNKNOWN_ID)
+    sandbox = cid if create and key == SANDBOX_KEY else annotations.get(CRI + "sandbox-id", _UNKNOWN_ID)
     state: dict[str, object] = {
         "pod:sandbox": sandbox,
         "pod:hostname": get(data, "pod", "hostname") or (stem if stem is not None else name),
@@ -34,8 +30,8 @@ def assumed_state(data: Data, endpoint: str, request: Data, key: str) -> dict[st
     namespaces = items(get(request, "OCI", "Linux", "Namespaces"))
     state |= {
         "pod:name": name,
-        "pod:namespace": annotations.get(_CRI + "sandbox-namespace", "default"),
-        "pod:uid": annotations.get(_CRI + "sandbox-uid", "00000000-0000-0000-0000-000000000000"),
+        "pod:namespace": annotations.get(CRI + "sandbox-namespace", "default"),
+        "pod:uid": annotations.get(CRI + "sandbox-uid", "00000000-0000-0000-0000-000000000000"),
         "pod:network": [get(one, "Path") for one in namespaces if get(one, "Type") == "network"],
         f"begun:{SANDBOX_KEY}": True,
         f"id:{sandbox}": SANDBOX_KEY,
