@@ -154,7 +154,7 @@ class Judge:
     def _manifest_of(self, case: AttestationCase) -> Manifest:
         if self._manifest is None or self._manifest[0] != case.manifest_sha256:
             # It was parsed before this case was made: it is one.
-            self._manifest = (case.manifest_sha256, parse_manifest(case.manifest))
+            self._manifest = (case.manifest_sha256, parse_manifest(case.manifest, recorded=True))
         return self._manifest[1]
 
     def _mesh_of(self, case: CertificateCase) -> x509.Certificate:

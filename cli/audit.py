@@ -185,7 +185,7 @@ def parse_ids(raw: bytes, name: str) -> frozenset[bytes]:
 
 def _read_expected(path: Path) -> tuple[str, Manifest]:
     name = str(path)
-    return name, parse_manifest(read_file(path, what="manifest"), name=name)
+    return name, parse_manifest(read_file(path, what="manifest"), name=name, recorded=True)
 
 
 def _passes(result: Audit, *, witnessed: bool, allow_missing: bool) -> bool:

@@ -118,7 +118,7 @@ def _policies(source: Source, manifests: list[bytes]) -> set[bytes]:
     found: set[bytes] = set()
     for digest in manifests:
         try:
-            found |= set(parse_manifest(source.blob(digest) or b"").policies)
+            found |= set(parse_manifest(source.blob(digest) or b"", recorded=True).policies)
         except ManifestError:
             continue  # An auditor of the export refuses it.
     return found

@@ -107,7 +107,7 @@ class _Download:
         """Want the policies that the manifests name."""
         for digest in self._manifests:
             try:
-                self._wanted |= set(parse_manifest(self._blob(digest).read_bytes()).policies)
+                self._wanted |= set(parse_manifest(self._blob(digest).read_bytes(), recorded=True).policies)
             except (ManifestError, FileNotFoundError):
                 continue  # The replay refuses it, with the entry's number.
 

@@ -151,6 +151,6 @@ def _policies(files: Mapping[str, bytes], events: Sequence[tuple[int, Event]]) -
     if current is None:
         return ()
     try:
-        return tuple(parse_manifest(files[f"blob/{current.manifest.hex()}"]).policies)
+        return tuple(parse_manifest(files[f"blob/{current.manifest.hex()}"], recorded=True).policies)
     except ManifestError:
         return ()

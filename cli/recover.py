@@ -137,7 +137,7 @@ def recover(
     """
     workspace, output = session.workspace, session.output
     path = manifest_path or workspace.manifest
-    manifest = parse_manifest(read_file(path, what="manifest"), name=str(path))
+    manifest = parse_manifest(read_file(path, what="manifest"), name=str(path), recorded=True)
     yardstick = replace(
         by_manifest(manifest, name=str(path)),
         advice="the manifest must name it with Role coordinator; start the Coordinator from the YAML of this manifest",

@@ -148,7 +148,7 @@ def _yardstick(
         values = (str(reference_path), read_file(reference_path, what="reference values"))
     if manifest_path is not None:
         name = str(manifest_path)
-        manifest = parse_manifest(read_file(manifest_path, what="manifest"), name=name)
+        manifest = parse_manifest(read_file(manifest_path, what="manifest"), name=name, recorded=True)
         return by_manifest(manifest, name=name, policy_hashes=policy_hashes, file=values), (name, manifest)
     policy_raw = read_optional(workspace.coordinator_policy, what="Coordinator policy digest")
     policy_file = None if policy_raw is None else (workspace.shown(workspace.coordinator_policy), policy_raw)

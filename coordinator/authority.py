@@ -54,7 +54,7 @@ def make_authority(state: State, blob: Callable[[bytes], bytes], seed: Seed) -> 
     current = state.current
     if current is None:
         raise LookupError("no manifest is in force")
-    manifest = parse_manifest(blob(current.manifest))
+    manifest = parse_manifest(blob(current.manifest), recorded=True)
     intermediate = blob(current.intermediate)
     root_ca = blob(state.root_ca)
     mesh_ca = blob(current.mesh_ca)

@@ -134,7 +134,7 @@ class LeafIssuer:
             life: From *now*.
         """
         start = now.replace(microsecond=0)
-        parsed = [parse_san(san) for san in sans]
+        parsed = [parse_san(san, recorded=True) for san in sans]
         builder = (
             x509.CertificateBuilder()
             .issuer_name(self.name)
@@ -224,7 +224,7 @@ def check_leaf(leaf: x509.Certificate, mesh_ca: x509.Certificate, *, sans: Seque
     _check_signed(leaf, by=mesh_ca, what="leaf under the mesh CA")
     if spki(leaf) != public_key:
         raise CertificateError("the leaf's key is not the attested key")
-    parsed = [parse_san(san) for san in sans]
+    parsed = [parse_san(san, recorded=True) for san in sans]
     try:
         constraints = leaf.extensions.get_extension_for_class(x509.BasicConstraints).value
     except (x509.ExtensionNotFound, ValueError) as error:

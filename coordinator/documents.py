@@ -43,7 +43,7 @@ class Documents:
         if self._manifest is not None and self._manifest[0] == digest:
             return self._manifest[1]
         try:
-            parsed = parse_manifest(self.need(digest, seq, "the manifest"))
+            parsed = parse_manifest(self.need(digest, seq, "the manifest"), recorded=True)
         except ManifestError as error:
             raise RuleBrokenError(seq, "the manifest's bytes are no manifest", seen=str(error)) from None
         self._manifest = (digest, parsed)

@@ -1,5 +1,8 @@
 """The ledger head that this pod saw before, kept in the receipt beside its certificate: a restart forgets nothing."""
 
+import errno
+import os
+import stat
 from pathlib import Path
 from typing import Final
 
@@ -22,9 +25,7 @@ def known_head(directory: Path) -> Checkpoint | None:
     """
     path = directory / RECEIPT
     try:
-        with path.open("rb") as stream:
-            raw = stream.read(MAX_RECEIPT + 1)
-        return read_checkpoint(parse_proof(raw).checkpoint_raw.encode())
+        return read_checkpoint(parse_proof(_read_file(path)).checkpoint_raw.encode())
     except FileNotFoundError:
         return None
     except (OSError, LedgerError) as error:
@@ -32,3 +33,11 @@ def known_head(directory: Path) -> Checkpoint | None:
             f"{path} is no receipt that can be read ({error}): it says which ledger this pod belongs to. If the pod is "
             "to forget that, delete the pod, or the files"
         ) from error
+
+
+def _read_file(path: Path) -> bytes:
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # A pipe there must not hold it up.
+    with os.fdopen(descriptor, "rb") as stream:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "not a file")
+        return stream.read(MAX_RECEIPT + 1)

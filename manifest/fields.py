@@ -28,8 +28,12 @@ FAULT: Final = _Fault()
 
 @dataclass(slots=True)
 class Faults:
-    """The problems of one document, at most `MAX_PROBLEMS` of them: a hostile file makes no endless message."""
+    """The problems of one document, at most `MAX_PROBLEMS` of them: a hostile file makes no endless message.
 
+    `recorded` documents are held to what was demanded when they were set, new ones to what is demanded now.
+    """
+
+    recorded: bool = False
     problems: list[Problem] = field(default_factory=list)
 
     def add(self, path: str, message: str, line: int | None) -> _Fault:

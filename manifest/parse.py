@@ -27,13 +27,16 @@ MAX_RSA_BITS: Final = 8192
 RSA_EXPONENT: Final = 65537
 
 
-def parse_manifest(raw: bytes, *, name: str = "manifest.json") -> Manifest:
+def parse_manifest(raw: bytes, *, name: str = "manifest.json", recorded: bool = False) -> Manifest:
     """The manifest in *raw*; *name* is what messages call it.
+
+    One that is *recorded* in a ledger is read by what was demanded of it then: a stricter rule for new manifests must
+    close no ledger.
 
     Raises:
         ManifestError: with every fault that could be found.
     """
-    faults = Faults()
+    faults = Faults(recorded=recorded)
     root = read_root(raw, faults, limit=MAX_MANIFEST, name=name)
     found = DOCUMENT.read(root, "", faults)
     if faults.problems or not isinstance(found, Document):
@@ -86,7 +89,7 @@ class _San:
         if not isinstance(node.value, str):
             return faults.wrong_type(path, node, "a string")
         try:
-            return parse_san(node.value).value
+            return parse_san(node.value, recorded=faults.recorded).value
         except SanError as error:
             return faults.add(path, str(error), node.line)
 

@@ -39,11 +39,16 @@ class San:
     value: str
 
 
-def parse_san(text: str) -> San:
+def parse_san(text: str, *, recorded: bool = False) -> San:
     """The name in *text*: what parses as an IP address is one, what begins with a scheme is a URI, all else is DNS.
 
     An address is written in its canonical form, a DNS name in lower case and without a final dot; `*` alone and a first
     label `*` are allowed.
+
+    Args:
+        text: As the manifest has it.
+        recorded: The manifest is in force somewhere: names that readers understand in different ways were allowed once,
+            and a ledger that holds some must stay readable. No new one may bring them.
 
     Raises:
         SanError: it is none of them, or not written in its one form.
@@ -54,20 +59,21 @@ def parse_san(text: str) -> San:
         pass  # No address: a URI or a DNS name.
     else:
         mapped = getattr(address, "ipv4_mapped", None)
-        if mapped is not None:  # Written differently by different versions of Python, and matched by no client.
+        if mapped is not None and not recorded:  # Versions of Python write it differently, and no client matches it.
             raise SanError(f"the address {_cut(text)} is an IPv4 address in IPv6: write {mapped}")
-        if str(address) != text or "%" in text:
+        if "%" in text or (str(address) != text and mapped is None):
             raise SanError(f"the address {_cut(text)} is written {_cut(str(address).partition('%')[0])}")
         return San(SanKind.IP, text)
     if _SCHEME.match(text):
         if len(text) > MAX_URI or not _URI.fullmatch(text):
             raise SanError(f"{_cut(text)} is no URI of at most {MAX_URI} ASCII characters")
-        if _HOST_PORT.fullmatch(text):
+        if _HOST_PORT.fullmatch(text) and not recorded:
             raise SanError(f"{_cut(text)} looks like a host with a port: names in certificates have none")
         return San(SanKind.URI, text)
     if len(text) > MAX_DNS or not _DNS.fullmatch(text):
         raise SanError(f"{_cut(text)} is no IP address, URI or DNS name{_advice(text)}")
-    if _NUMBER.fullmatch(text.rpartition(".")[2]):
+    last = text.rpartition(".")[2]
+    if last.isdigit() or (_NUMBER.fullmatch(last) and not recorded):
         raise SanError(f"{_cut(text)} looks like an IP address and is none")
     return San(SanKind.DNS, text)
 

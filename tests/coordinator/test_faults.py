@@ -5,15 +5,20 @@ import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
+import manifest.parse
+from audit.replay import replay
 from coordinator.opening import open_ledger
 from coordinator.refusals import RuleBrokenError, UnprovenError
 from ledger.errors import LedgerContentError, StoreError, StoreFullError
 from ledger.lmdb_store import LmdbStore
 from ledger.memory import MemoryStore
+from ledger.source import StoreSource
 from ledger.store import Batch
 from manifest.model import Policy
+from manifest.sans import parse_san
 from tests.coordinator.test_evidence import until
 from tests.coordinator.test_story import certificate, check_bundle, recover, set_manifest
 from tests.support.coordinator import Running, coordinator, problem
@@ -318,3 +323,23 @@ async def test_a_record_that_changes_under_a_running_coordinator_is_not_served()
             document = await problem(response)
         assert (document["status"], document["code"]) == (500, "ledger_damaged")
         assert PROBLEM_STATUS[document["code"]] == 500
+
+
+async def test_a_ledger_with_names_that_are_refused_by_now_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rule that became stricter would close it: nobody could open, recover or audit it any more."""
+    store, text = MemoryStore(), b"# old names"
+    old = Deployment().with_policy(text, Policy(sans=("web:8080", "0x7f000001", "::ffff:c000:201")))
+    monkeypatch.setattr(manifest.parse, "parse_san", lambda san, **_: parse_san(san, recorded=True))
+    async with coordinator(store) as running:
+        shares = await set_manifest(running, old)
+        _, statement = await running.statement()
+        offered = old.request(statement.origin or "", bytes.fromhex(statement.transition or ""))
+    monkeypatch.undo()
+    async with coordinator(store) as running:
+        await recover(running, shares)
+        await certificate(running, Pod(text))
+        replay(StoreSource(running.service.ledger))
+        again = msgspec.structs.replace(offered, manifest=offered.manifest + b"\n")
+        async with running.client() as client:
+            with pytest.raises(RemoteRefusedError, match="invalid_manifest"):
+                await client.set_manifest(again)

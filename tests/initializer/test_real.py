@@ -3,6 +3,7 @@
 import asyncio
 import copy
 import hashlib
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -196,6 +197,18 @@ async def test_a_restarted_initializer_remembers_the_ledger_of_its_files(tmp_pat
 async def test_a_receipt_that_somebody_broke_is_no_licence_to_forget(tmp_path: Path) -> None:
     async with deployed() as running:
         (tmp_path / "cert.tlog-proof").write_bytes(b"c2sp.org/tlog-proof@v1\n")
+        with pytest.raises(LocalFaultError, match="no receipt"):
+            await Initializer(world(running, WEB_POLICY), tmp_path).once()
+
+
+async def test_what_is_no_file_in_place_of_the_receipt_is_refused_at_once(tmp_path: Path) -> None:
+    """A pipe in its place, which only the node can make, held the pod up for ever and said nothing."""
+    async with deployed() as running:
+        os.mkfifo(tmp_path / "cert.tlog-proof")
+        with pytest.raises(LocalFaultError, match="no receipt"):
+            await Initializer(world(running, WEB_POLICY), tmp_path).once()
+        (tmp_path / "cert.tlog-proof").unlink()
+        (tmp_path / "cert.tlog-proof").symlink_to("/dev/zero")
         with pytest.raises(LocalFaultError, match="no receipt"):
             await Initializer(world(running, WEB_POLICY), tmp_path).once()
 

@@ -72,6 +72,20 @@ def test_what_no_certificate_may_carry_is_refused(text: str) -> None:
         parse_san(text)
 
 
+@pytest.mark.parametrize(
+    "text", ["0x7f000001", "1.0x7f", "::ffff:192.0.2.1", "::ffff:c000:201", "web:8080", "web.example:443/path"]
+)
+def test_a_recorded_name_that_no_new_manifest_may_bring_is_still_read(text: str) -> None:
+    """Otherwise a stricter rule would close every ledger whose manifest was set before it."""
+    assert parse_san(text, recorded=True).value == text
+
+
+@pytest.mark.parametrize("text", ["", "web\0", "1.2.3", "256.1.1.1", "WEB"])
+def test_what_never_was_a_name_is_none_in_a_recorded_manifest(text: str) -> None:
+    with pytest.raises(SanError):
+        parse_san(text, recorded=True)
+
+
 @given(st.text(max_size=60))
 def test_no_text_ends_in_anything_but_a_name_or_a_refusal(text: str) -> None:
     try:
