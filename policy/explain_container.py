@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-from policy.explain_volumes import CRI, NODE, OCI, Data, VolumeChecks, part_of
+from policy.explain_volumes import OCI, VolumeChecks, part_of
 from policy.layers import CONTAINER_ID, root_path
 from policy.messages import FIELDS
 from policy.model import DEFAULT_SYSCTLS, MASKED, READONLY, SANDBOX_KEY
-from policy.reasons import MISSING, Findings, difference, found, get, items, same, show, table, texts
+from policy.reasons import CRI, MISSING, NODE, Data, Findings, difference, found, get, items, same, show, table, texts
 from policy.text import escape
 
 _FREE_MASKED = (
@@ -30,7 +30,7 @@ def check_create(findings: Findings, data: Data, state: Data, request: Data) -> 
         known = ", ".join(sorted(set(table(get(data, "containers"))) - {SANDBOX_KEY}))
         findings.add(f"OCI.Annotations.{CRI}container-name", name, f"one of {known}", "the containers' names")
         return
-    _Create(findings, data, state, request, key).check()
+    _ContainerChecks(findings, data, state, request, key).check()
 
 
 def check_exec(findings: Findings, data: Data, state: Data, request: Data) -> None:
@@ -40,10 +40,12 @@ def check_exec(findings: Findings, data: Data, state: Data, request: Data) -> No
     if not isinstance(key, str):
         findings.add("container_id", cid, "a container made before", NODE)
         return
-    _Create(findings, data, state, request, key).check_exec()
+    _ContainerChecks(findings, data, state, request, key).check_exec()
 
 
-class _Create(VolumeChecks):
+class _ContainerChecks(VolumeChecks):
+    """One request for one container, judged whole: first its place among the others, then each part of it."""
+
     def check(self) -> None:
         self.turn()
         self.fields()
@@ -153,6 +155,8 @@ class _Create(VolumeChecks):
         free, own = get(self.data, "shared", "free_annotations"), table(get(self.data, "shared", "annotations"))
         if found(str(free), key) or (key in own and same(own[key], value)):
             return True
+        if self.want.get("gpus") and found("^cdi[.]k8s[.]io/vfio[0-9]{1,9}$", key):
+            return found("^nvidia[.]com/gpu=[0-9]{1,3}$", value)
         if self.sandbox:
             logs = f"/var/log/pods/{self.pod['namespace']}_{self.pod['name']}_{self.pod['uid']}"
             return (

@@ -3,17 +3,17 @@
 import base64
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from policy.explain_layers import LayerChecks, demands_layers, layers_of
-from policy.model import SANDBOX_KEY
-from policy.reasons import MISSING, Findings, found, get, items, same, show, table, texts
+from policy.model import GPU_RESOURCE, SANDBOX_KEY
+from policy.reasons import CRI, MISSING, NODE, Data, Findings, found, get, items, same, show, table, texts
 
-Data = Mapping[str, object]
 CGROUP_V2 = ("nsdelegate", "memory_recursiveprot")  # How a node divides its groups, which newer containerd passes on.
-NODE = "what an honest node asks"
-CRI = "io.kubernetes.cri."
 OCI = "io.katacontainers.pkg.oci."
+_GPU = "vfio-pci-gk"
+_CDI = "cdi.k8s.io/"
+_ADDRESSES = "^[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}[.][0-7]=[0-9a-f]{2}/[0-9a-f]{2}$"
 _DEVICE = r"^[0-9a-f]{2}(/[0-9a-f]{2})*$|^[0-9]{1,3}:[0-9]{1,3}$"
 
 
@@ -222,9 +222,12 @@ class VolumeChecks:
             self.findings.add(f"{where}.driver_options", list(options), text, NODE)
 
     def devices(self) -> None:
-        """Block devices, by their paths."""
+        """Block devices, by their paths; GPUs, by their numbers."""
         wanted = texts(self.want.get("devices"))
-        seen, nodes = items(get(self.request, "devices")), items(get(self.oci, "Linux", "Devices"))
+        listed, nodes = items(get(self.request, "devices")), items(get(self.oci, "Linux", "Devices"))
+        gpus = [device for device in listed if get(device, "type_") == _GPU]
+        seen = [device for device in listed if get(device, "type_") != _GPU]
+        self.gpus(gpus)
         good = [
             get(device, "container_path")
             for device in seen
@@ -236,3 +239,28 @@ class VolumeChecks:
         blocks = [get(node, "Path") for node in nodes if get(node, "Type") == "b"]
         if len(nodes) != len(wanted) or any(path not in blocks for path in wanted):
             self.findings.add("OCI.Linux.Devices", list(nodes), f"block devices {show(wanted)}", "volumeDevices")
+
+    def gpus(self, seen: Sequence[object]) -> None:
+        """An annotation for each GPU, and for each one that the node attaches now."""
+        wanted = self.want.get("gpus")
+        count = wanted if isinstance(wanted, int) else 0
+        where, source = "devices (GPUs)", f"resources.limits: {GPU_RESOURCE}"
+        named = {k: v for k, v in table(self.oci.get("Annotations")).items() if k.startswith(_CDI)}
+        if count and (len(named) != count or len(set(map(str, named.values()))) != count):
+            self.findings.add(
+                f"OCI.Annotations.{_CDI}vfio<number>", dict(named), f"{count} of them, each for another GPU", source
+            )
+        ids = [get(device, "id") for device in seen]
+        if len(seen) not in {0, count} or len(set(map(str, ids))) != len(ids):
+            text = f"{count} GPUs, or none where they were attached before" if count else "no GPU"
+            self.findings.add(where, ids, text, source)
+        for device in seen if count else ():
+            name, options = get(device, "id"), get(device, "options")
+            good = found("^vfio[0-9]{1,9}$", name) and f"{_CDI}{name}" in named
+            same_place = get(device, "container_path") == f"/dev/vfio/devices/{name}" and get(device, "vm_path") == ""
+            pairs = isinstance(options, list) and options and all(found(_ADDRESSES, option) for option in options)
+            if not (good and same_place and pairs):
+                text = (
+                    f"/dev/vfio/devices/vfio<number> with {_CDI}vfio<number> among the annotations, and its addresses"
+                )
+                self.findings.add(where, device, text, source)

@@ -12,7 +12,7 @@ from typing import Final
 from images.config import ImageConfig
 from k8s.problems import Path
 from policy.fields import APPARMOR, CAPABILITIES, RESOURCES, check_fields
-from policy.model import ALL_CAPABILITIES, DEFAULT_CAPABILITIES
+from policy.model import ALL_CAPABILITIES, DEFAULT_CAPABILITIES, GPU_RESOURCE
 from policy.reader import Reader, Table
 
 BEST_EFFORT: Final = (1000, 1000)
@@ -25,7 +25,8 @@ _UNITS: Final[Mapping[str, Decimal]] = {
     **{unit: Decimal(1000 ** (power + 1)) for power, unit in enumerate("kMGTPE")},
     **{f"{unit}i": Decimal(1024 ** (power + 1)) for power, unit in enumerate("KMGTPE")},
 }  # fmt: skip
-_RESOURCES: Final = {"cpu", "memory", "ephemeral-storage"}
+_RESOURCES: Final = {"cpu", "memory", "ephemeral-storage", GPU_RESOURCE}
+_MAX_GPUS: Final = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,7 +177,8 @@ def oom_scores(reader: Reader, containers: Iterable[tuple[Path, Table]]) -> tupl
             reader.refuse(
                 (*path, "resources", kind, name),
                 f"{name!r} brings devices or memory of the node's choice, which no policy of this version can name",
-                "remove it, or let a pod that is not confidential do this part of the work",
+                f"for GPUs passed through to the guest write {GPU_RESOURCE}; else remove it, or let a pod that is not "
+                "confidential do this part of the work",
             )
         for name in ("cpu", "memory"):
             limit = _quantity(reader, limits, name, (*path, "resources", "limits"))
@@ -186,6 +188,25 @@ def oom_scores(reader: Reader, containers: Iterable[tuple[Path, Table]]) -> tupl
     if reader.pod.get("priorityClassName") == "system-node-critical" or (equal and all(equal)):
         return GUARANTEED
     return BURSTABLE if any(asked) else BEST_EFFORT
+
+
+def gpus(reader: Reader, path: Path, container: Table) -> int:
+    """How many GPUs are passed through to *container*: the limit, which a request may only repeat."""
+    resources = reader.table(container, "resources", path)
+    limit, request = (
+        reader.table(resources, name, (*path, "resources")).get(GPU_RESOURCE) for name in ("limits", "requests")
+    )
+    if limit is None and request is None:
+        return 0
+    text = str(limit)
+    if isinstance(limit, bool) or not text.isascii() or not text.isdigit() or int(text) > _MAX_GPUS:
+        place = (*path, "resources", "limits", GPU_RESOURCE)
+        reader.refuse(place, f"{limit!r} is no number of GPUs", f"write a limit, from 1 to {_MAX_GPUS}")
+        return 0
+    if request is not None and str(request) != text:
+        place = (*path, "resources", "requests", GPU_RESOURCE)
+        reader.refuse(place, f"it asks for {request!r}, its limit is {limit!r}", "write the same number, or remove it")
+    return int(text)
 
 
 def _quantity(reader: Reader, table: Table, name: str, path: Path) -> Decimal | None:

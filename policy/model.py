@@ -10,6 +10,7 @@ from policy.text import Hole, Text
 
 SANDBOX_KEY = "-"  # No container can have this name.
 SHARED = "/run/kata-containers/shared/containers/"
+GPU_RESOURCE = "nvidia.com/pgpu"  # By this name device plugins offer GPUs that are passed through.
 EPHEMERAL = "/run/kata-containers/sandbox/ephemeral/"
 
 DEFAULT_CAPABILITIES = (
@@ -78,6 +79,7 @@ class Container:
 
     ``overridden`` are variables of the image that the YAML gives another value: containerd sends both, ours last.
     ``links`` are variables that may be there, all of one Service or none, by its name.
+    ``gpus`` is how many GPUs the node passes through to it, for the driver of the guest.
     ``image`` is None for the sandbox, which no YAML names. ``layers``, top first, are those of the image where the node
     hands it over as layers, none where the guest pulls it.
     """
@@ -99,6 +101,7 @@ class Container:
     links: Mapping[str, Mapping[str, Text]] = field(default_factory=dict)
     memory: tuple[Memory, ...] = ()
     devices: tuple[str, ...] = ()
+    gpus: int = 0
     no_new_privileges: bool = False
     readonly: bool = False
     privileged: bool = False

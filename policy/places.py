@@ -1,18 +1,16 @@
 """Where in the YAML an expectation comes from, and what to change there; why a request is denied is told elsewhere."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
 from k8s.problems import Path, show_path
 from k8s.resources import Workload
 from policy.model import SANDBOX_KEY
-from policy.reasons import Reason, get, items, table
+from policy.reasons import CRI, MISSING, NODE, Data, Reason, get, items, table
 from policy.servicelinks import SERVICE_LINKS
 
-Data = Mapping[str, object]
-_NODE: Final = "what an honest node asks"
 _AGAIN: Final = "then run `contrast generate` and set the new manifest"
 # Which part of a request comes from which field of the pod spec: of the container (c) or of the pod (p), best first.
 _FIELDS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
@@ -34,6 +32,7 @@ _FIELDS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
     (r"^(hostname|OCI[.]Hostname)$", ("p:hostname",)),
     (r"^storages \(image_guest_pull\)[.]source$|^storages \((layers|overlay)\)|image-name$", ("c:image",)),
     (r"^devices$|^OCI[.]Linux[.]Devices$", ("c:volumeDevices",)),
+    (r"^devices [(]GPUs[)]$|^OCI[.]Annotations[.]cdi[.]", ("c:resources",)),
     (r"^OCI[.]Mounts", ("c:volumeMounts",)),
     (r"^OCI[.]Linux[.](Masked|Readonly)Paths$", ("c:securityContext.privileged",)),
     (r"^storages", ("p:volumes",)),
@@ -69,7 +68,7 @@ def place_of(reason: Reason, workload: Workload, key: str, request: Data) -> Pla
     candidates = next((paths for pattern, paths in _FIELDS if re.search(pattern, reason.field)), ())
     if _of_service(reason):
         candidates = ("p:enableServiceLinks",)
-    if not candidates or reason.source == _NODE or reason.source.startswith("setting"):
+    if not candidates or reason.source == NODE or reason.source.startswith("setting"):
         return None
     container = _container(workload, key)
     for candidate in candidates:
@@ -80,7 +79,7 @@ def place_of(reason: Reason, workload: Workload, key: str, request: Data) -> Pla
                 continue
             path = (*container, *path)
         path = _narrowed(workload, path, reason, request)
-        if get(workload.pod_spec, *path) is None or isinstance(get(workload.pod_spec, *path), _MISSING):
+        if get(workload.pod_spec, *path) in (None, MISSING):
             continue
         return _place(workload, path, written=True)
     first = candidates[0].partition(":")
@@ -90,7 +89,7 @@ def place_of(reason: Reason, workload: Workload, key: str, request: Data) -> Pla
 
 def container_of(data: Data, state: Data, request: Data) -> str:
     """The key of the container that *request* is about, SANDBOX_KEY where it is about the pod."""
-    name = get(request, "OCI", "Annotations", "io.kubernetes.cri.container-name")
+    name = get(request, "OCI", "Annotations", f"{CRI}container-name")
     known = state.get(f"id:{get(request, 'container_id')}")
     for key in (name, known):
         if isinstance(key, str) and key in table(get(data, "containers")):
@@ -116,9 +115,6 @@ def advice(reason: Reason, place: Place | None) -> str:
         field = place.path.rpartition(".")[2]
         return f"if the pod is meant to have what was seen, write {field} there, {_AGAIN}; else the node changed it"
     return f"if the pod is meant to have what was seen, change that line, {_AGAIN}; else the node changed it"
-
-
-_MISSING = type(get({}, "nothing"))
 
 
 def _of_service(reason: Reason) -> bool:

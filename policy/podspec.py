@@ -12,7 +12,7 @@ from images.reference import ImageReference, parse_reference
 from k8s.problems import Path
 from k8s.resources import INITDATA, POLICY, ResourceSet, Workload
 from policy import identity
-from policy.environment import EnvironmentReader, image_environment
+from policy.environment import Environment, EnvironmentReader, image_environment
 from policy.errors import UnsupportedError
 from policy.fields import (
     CONTAINER,
@@ -26,7 +26,7 @@ from policy.fields import (
     SYSCTL,
     check_fields,
 )  # fmt: skip
-from policy.model import DEFAULT_CAPABILITIES, SANDBOX_KEY, After, Container, Kind, Pod
+from policy.model import DEFAULT_CAPABILITIES, GPU_RESOURCE, SANDBOX_KEY, After, Container, Kind, Pod
 from policy.names import pod_names
 from policy.reader import Reader, Table
 from policy.settings import DEFAULT_SETTINGS, Settings
@@ -36,6 +36,7 @@ from policy.volumes import VolumeReader
 _NO_IMAGE = ImageConfig()
 _SANDBOX_OOM = (-998, -998)
 _KATA = "io.katacontainers."
+_GPU_VARIABLE = "PCI_RESOURCE_NVIDIA_COM_PGPU"
 _UNSEEN = {POLICY, INITDATA}  # The shim takes these out.
 
 
@@ -135,7 +136,8 @@ class _Builder:
                 self.reader.refuse(
                     (),
                     f"annotation {name} asks for devices of the node's choice, which no policy of ours can name",
-                    "remove it, or let a pod that is not confidential do this part of the work",
+                    f"for GPUs write a limit {GPU_RESOURCE} instead; else remove it, or let a pod that is not "
+                    "confidential do this part of the work",
                 )
         return {
             k: v for k, v in sorted(listed.items()) if k.startswith(_KATA) and k not in _UNSEEN and isinstance(v, str)
@@ -174,12 +176,13 @@ class _Builder:
         base = "container" + ("-ro" if readonly else "") + ("-privileged" if privileged else "")
         environment = self.environment.read(item, path, image, tty=tty)
         mounts, memory = self.volumes.mounts(item, path, base, image)
+        gpus = identity.gpus(reader, path, item)
         user = identity.container_identity(reader, security, path, image, str(reference))
         user = user or identity.Identity(uid=0, gid=0, groups=(0,))
         return Container(
             key=str(item.get("name")), kind=kind, after=after, image=reference,
             args=self.args(path, item, image, environment.usable), env=environment.whole,
-            overridden=environment.overridden, links=environment.links,
+            overridden=environment.overridden, links=self.links(environment, gpus), gpus=gpus,
             cwd=reader.text(item, "workingDir", path) or image.working_dir or "/",
             uid=user.uid, gid=user.gid, groups=(user.groups,),
             capabilities=identity.capabilities(reader, security, path), base=base,
@@ -202,6 +205,13 @@ class _Builder:
             self.reader.refuse((*path, "image"), f"the configuration of {text} was not found", "provide the image")
             return reference, _NO_IMAGE
         return reference, config
+
+    @staticmethod
+    def links(environment: Environment, gpus: int) -> Mapping[str, Mapping[str, Text]]:
+        """Variables that may be there: of Services, and the one by which some device plugins tell their choice."""
+        if not gpus or _GPU_VARIABLE in environment.whole:
+            return environment.links
+        return {**environment.links, GPU_RESOURCE: {_GPU_VARIABLE: Text.of(Hole.PCI_ADDRESSES)}}
 
     def layers(self, path: Path, image: ImageConfig) -> tuple[VerityLayer, ...]:
         """The layers of the image, top first, where the node hands them over."""

@@ -172,6 +172,7 @@ def _container_data(container: Container) -> dict[str, object]:
         "memory": [{"mount_point": m.mount_point, "options": list(m.options)} for m in container.memory],
         "disks": container.disks,
         "devices": list(container.devices),
+        **({"gpus": container.gpus} if container.gpus else {}),
         "no_new_privileges": container.no_new_privileges,
         "readonly": container.readonly,
         "paths": "no" if container.privileged else "yes",

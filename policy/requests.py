@@ -33,6 +33,7 @@ class PodFacts:
     api_port: str = "443"
     resource: str = "1"
     service_ip: str = "10.0.0.77"
+    cold_plug: bool = False  # GPUs are attached before the pod's start.
 
 
 class Shim:
@@ -121,7 +122,8 @@ class Shim:
             "devices": [
                 {"id": f"{3 + n:02x}/00", "type_": "blk", "vm_path": "", "container_path": path, "options": []}
                 for n, path in enumerate(container.devices)
-            ],
+            ]
+            + ([] if self.facts.cold_plug else [_gpu(number) for number in range(container.gpus)]),
             "storages": self._storages(container, annotations, root),
             "OCI": {
                 "Version": "1.1.0",
@@ -224,6 +226,7 @@ class Shim:
             Hole.API_URL_HOST: f"[{facts.api_host}]" if ":" in facts.api_host else facts.api_host,
             Hole.SERVICE_IP: facts.service_ip,
             Hole.SERVICE_HOST: f"[{facts.service_ip}]" if ":" in facts.service_ip else facts.service_ip,
+            Hole.PCI_ADDRESSES: "0000:65:00.0,0000:66:00.0",
             Hole.RANDOM: hashlib.sha256(f"{cid}{salt}".encode()).hexdigest()[:16],
         }
 
@@ -242,6 +245,7 @@ class Shim:
         if container.image is not None:
             found["io.kubernetes.cri.container-name"] = container.key
             found["io.kubernetes.cri.image-name"] = container.image.pinned
+            found |= {f"cdi.k8s.io/vfio{number}": f"nvidia.com/gpu={number}" for number in range(container.gpus)}
             return found
         directory = f"/var/log/pods/{facts.namespace}_{facts.name}_{facts.uid}"
         return {
@@ -378,6 +382,15 @@ def _storage(driver: str, source: str, fstype: str, mount_point: str) -> Request
         "driver": driver, "driver_options": [], "source": source, "fstype": fstype, "options": [],
         "mount_point": mount_point,
         "fs_group": None, "shared": False,
+    }  # fmt: skip
+
+
+def _gpu(number: int) -> Request:
+    """A GPU that the node attaches for the guest's driver."""
+    return {
+        "id": f"vfio{number}", "type_": "vfio-pci-gk", "vm_path": "",
+        "container_path": f"/dev/vfio/devices/vfio{number}",
+        "options": [f"0000:{0x65 + number:02x}:00.0={6 + number:02x}/00"],
     }  # fmt: skip
 
 

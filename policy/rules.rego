@@ -299,6 +299,12 @@ annotation_ok(c, pod, k, v) if {
 	v == concat("", ["/var/log/pods/", pod.namespace, "_", pod.name, "_", pod.uid])
 }
 
+annotation_ok(c, _, k, v) if {
+	c.gpus
+	regex.match("^cdi[.]k8s[.]io/vfio[0-9]{1,9}$", k)
+	regex.match("^nvidia[.]com/gpu=[0-9]{1,3}$", v)
+}
+
 annotation_ok(_, _, k, v) if object.get(policy_data.shared.annotations, k, null) == v
 
 # Names that say nothing to the guest; those that do are compared above.
@@ -556,11 +562,46 @@ volume_ops(c) := [{"op": "add", "path": pointer("volume:", c.disks[m.destination
 	c.disks[m.destination]
 ]
 
-# Block devices.
+# Block devices, and GPUs passed through for the guest's own driver.
 devices_ok(c) if {
-	count(input.devices) == count(c.devices)
+	gpus := [d | some d in input.devices; d.type_ == "vfio-pci-gk"]
+	gpus_ok(c, gpus)
+	count(input.devices) == count(c.devices) + count(gpus)
 	count(input.OCI.Linux.Devices) == count(c.devices)
 	every path in c.devices { device_found(path) }
+}
+
+gpus_ok(c, gpus) if {
+	not c.gpus
+	count(gpus) == 0
+}
+
+# An annotation for each GPU, each for another one of the guest's. Nodes attach them now, or before the pod's start: then
+# only annotations show them.
+gpus_ok(c, gpus) if {
+	named := [k | some k in object.keys(input.OCI.Annotations); startswith(k, "cdi.k8s.io/")]
+	count(named) == c.gpus
+	chosen := {input.OCI.Annotations[k] | some k in named}
+	count(chosen) == c.gpus
+	every d in gpus { gpu_ok(named, d) }
+	attached := {d.id | some d in gpus}
+	count(attached) == count(gpus)
+	count(attached) in [0, c.gpus]
+}
+
+gpu_ok(named, d) if {
+	regex.match("^vfio[0-9]{1,9}$", d.id)
+	concat("", ["cdi.k8s.io/", d.id]) in named
+	d.container_path == concat("", ["/dev/vfio/devices/", d.id])
+	d.vm_path == ""
+	is_array(d.options)
+	count(d.options) > 0
+	every option in d.options { address_pair(option) }
+}
+
+# Where the device is on the node, and where in the guest.
+address_pair(option) if {
+	regex.match("^[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}[.][0-7]=[0-9a-f]{2}/[0-9a-f]{2}$", option)
 }
 
 device_found(path) if {

@@ -10,6 +10,7 @@ _SPECIAL = re.compile(r"[\\.+*?()|\[\]{}^$]")
 _QUOTED = re.compile(r"\\([\\.+*?()|\[\]{}^$])")
 _IP = r"([0-9]{1,3}([.][0-9]{1,3}){3}|[0-9a-f:]{2,39})"
 _HOST = r"([0-9]{1,3}([.][0-9]{1,3}){3}|\[[0-9a-f:]{2,39}\])"  # As in a URL.
+_PCI = "[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}[.][0-7]"
 SUFFIX = "[bcdfghjklmnpqrstvwxz2456789]{1,10}"  # Kubernetes' alphabet for generated names.
 
 
@@ -34,6 +35,7 @@ class Hole(Enum):
     API_URL_HOST = "API server's address in a URL"
     SERVICE_IP = "Service's address"
     SERVICE_HOST = "Service's address in a URL"
+    PCI_ADDRESSES = "addresses of devices"
     RANDOM = "random"
 
 
@@ -57,6 +59,7 @@ _PATTERNS: Mapping[Hole, str] = {
     Hole.API_URL_HOST: _HOST,
     Hole.SERVICE_IP: _IP,
     Hole.SERVICE_HOST: _HOST,
+    Hole.PCI_ADDRESSES: f"{_PCI}(,{_PCI})*",
     Hole.RANDOM: "[0-9a-f]{16}",
 }
 

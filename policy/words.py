@@ -152,7 +152,8 @@ def _container(data: Data, want: Data) -> Iterator[Fact]:
     yield Fact("env", (*texts(want.get("env")), *(readable(str(p)) for p in table(want.get("env_patterns")).values())))
     for service, variables in table(want.get("env_links")).items():
         listed = tuple(readable(str(pattern)) for pattern in table(variables).values())
-        yield Fact(f"env of Service {service}", listed and (*listed, "(all of them, or none)"))
+        kind = "from the device plugin of" if "/" in service else "of Service"
+        yield Fact(f"env {kind} {service}", listed and (*listed, "(all of them, or none)"))
     yield Fact("runAsUser", (str(want.get("uid")),))
     yield Fact("runAsGroup", (str(want.get("gid")),))
     groups = [group for listed in items(want.get("groups")) for group in items(listed) if group != want.get("gid")]
@@ -166,6 +167,7 @@ def _container(data: Data, want: Data) -> Iterator[Fact]:
     yield Fact("tty", ("true",) if want.get("tty") else ())
     yield Fact("volumeMounts", tuple(_mounts(table(want.get("mounts")))))
     yield Fact("volumeDevices", tuple(texts(want.get("devices"))))
+    yield Fact("GPUs", (f"{want['gpus']}, which of its own is the node's choice",) if want.get("gpus") else ())
     yield Fact("exec", tuple(" ".join(texts(command)) for command in items(want.get("exec"))))
     low, high = (str(value) for value in (*items(want.get("oom")), "?", "?")[:2])
     yield Fact("OOM score", (low if low == high else f"{low} to {high}",))
