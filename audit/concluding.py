@@ -72,7 +72,7 @@ def judged_checkpoint(raw: bytes, state: State, *, draft: bool) -> Checkpoint:
         NoteError: it is not.
     """
     size = read_checkpoint(raw).size
-    epochs = [epoch_verifier_key(state, epoch) for epoch in state.epochs if _signs(epoch, size)]
+    epochs = [epoch_verifier_key(state, epoch) for epoch in state.epochs if epoch.signs(size)]
     if not draft:
         keys = [VerifierKey.parse(line) for line in state.verifier_keys]
         finished = open_finished(raw, ledger_key=keys[0], epoch_keys=epochs)
@@ -83,10 +83,6 @@ def judged_checkpoint(raw: bytes, state: State, *, draft: bool) -> Checkpoint:
     if not signed or checkpoint.origin != state.origin:
         raise NoteError("no epoch that is open in this ledger signed its last checkpoint: its end was exchanged")
     return checkpoint
-
-
-def _signs(epoch: Epoch, size: int) -> bool:
-    return epoch.seq < size and (epoch.closed_at is None or size <= epoch.closed_at)
 
 
 def _epoch(reading: Reading, epoch: Epoch, reference_values: Sequence[ReferenceValues] | None) -> EpochEntry:

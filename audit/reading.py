@@ -34,7 +34,6 @@ from manifest.model import Manifest
 MAX_FINDINGS: Final = 100
 _MAX_TIMES: Final = 4096
 _STEP: Final = 256
-
 MAX_AHEAD_MS: Final = 3_600_000  # Clocks of machines differ; leaves are dated back by as much.
 
 Progress = Callable[[int], None]

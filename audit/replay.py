@@ -1,6 +1,7 @@
 """Replaying a ledger as a stranger would: nothing in it is believed until it has been derived again."""
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
 from attestation.reference import ReferenceValues
 from audit.cases import Fault, Head, Knowledge
@@ -63,12 +64,12 @@ def replay(
     return report
 
 
+@dataclass(frozen=True, slots=True)
 class Examined:
     """An audit, and the error that a caller who wants all or nothing raises."""
 
-    def __init__(self, result: Audit, error: Exception | None) -> None:
-        self.result = result
-        self.error = error
+    result: Audit
+    error: Exception | None
 
 
 def examine(
@@ -103,9 +104,18 @@ def examine(
         if verified is not None:
             nodes = _nodes(reading.source, verified.size)
             try:
-                recovered = sorted(reading.rules.head_claims)
-                faults += _strange_heads(nodes, recovered, "the recovery continued another ledger at size {size}")
-                faults += _strange_heads(nodes, jury.heads, "the leaf carries a checkpoint of another ledger at {size}")
+                faults += _strange_heads(
+                    nodes,
+                    sorted(reading.rules.head_claims),
+                    "the recovery continued another ledger at size",
+                    about=LedgerRecovered.type,
+                )
+                faults += _strange_heads(
+                    nodes,
+                    jury.heads,
+                    "the leaf carries a checkpoint of another ledger at",
+                    about=CertificateIssued.type,
+                )
                 report = conclude(
                     reading,
                     verified.checkpoint_raw,
@@ -242,7 +252,7 @@ def _nodes(source: Source, size: int) -> TileNodes:
     return TileNodes(size, read)
 
 
-def _strange_heads(nodes: TileNodes, heads: Sequence[Head], rule: str) -> list[Fault]:
+def _strange_heads(nodes: TileNodes, heads: Sequence[Head], rule: str, *, about: str) -> list[Fault]:
     """Every head that a recovery was told of, or that a certificate carries, is a head of this very tree."""
     faults: list[Fault] = []
     roots: dict[int, bytes] = {}
@@ -251,6 +261,5 @@ def _strange_heads(nodes: TileNodes, heads: Sequence[Head], rule: str) -> list[F
         if found is None:
             found = roots[size] = range_root(0, size, nodes.node)
         if found != root:
-            about = CertificateIssued.type if rule.startswith("the leaf") else LedgerRecovered.type
-            faults.append(Fault(seq, rule.format(size=size), root.hex(), found.hex(), about=about))
+            faults.append(Fault(seq, f"{rule} {size}", root.hex(), found.hex(), about=about))
     return faults

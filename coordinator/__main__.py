@@ -25,7 +25,7 @@ from coordinator.clock import MAX_AHEAD_MS, ClockBehindError
 from coordinator.epoch import open_epoch, tls_context
 from coordinator.listening import room_for_connections
 from coordinator.metrics import Metrics
-from coordinator.opening import open_ledger
+from coordinator.opening import Opened, open_ledger
 from coordinator.refusals import RuleBrokenError, UnprovenError
 from coordinator.server import Server
 from coordinator.service import Service, World
@@ -36,6 +36,8 @@ from coordinator.witnessing import Witnessing
 from ledger.errors import LedgerError, StoreError
 from ledger.isolated import IsolatedStore
 from ledger.lmdb_store import LmdbStore
+from ledger.policyfile import Policy
+from ledger.store import Store
 from wire.memory import keep_memory_private, swapping
 from wire.routes import Port
 from wire.witnesses import WitnessClient
@@ -75,8 +77,7 @@ def run(settings: Settings) -> int:
         make = IsolatedStore if settings.isolated_store else LmdbStore
         claim = _claim(settings.ledger)
         store = make(settings.ledger, map_size=settings.map_size)
-        began = time.monotonic()
-        opened = open_ledger(store, workers=len(os.sched_getaffinity(0)))
+        opened = _replayed(store)
     except BlockingIOError:
         action = "end the other Coordinator first"
         log.error("ledger_in_use", ledger=str(settings.ledger), action=action)  # noqa: TRY400 - as below.
@@ -87,12 +88,6 @@ def run(settings: Settings) -> int:
     except (LedgerError, RuleBrokenError, UnprovenError) as error:
         log.error("ledger_refused", code=error.code, detail=str(error))  # noqa: TRY400 - as above.
         return EXIT_REFUSED
-    log.info(
-        "opened", size=opened.log.size, generation=opened.state.generation, ms=round((time.monotonic() - began) * 1000)
-    )
-    newest_ms, now_ms = opened.state.time_ms, _clock_ms()
-    if newest_ms > now_ms + MAX_AHEAD_MS:
-        log.warning("ledger_ahead", newest_entry=shown(newest_ms), clock=shown(now_ms), action=ClockBehindError.action)
     gc.collect()
     gc.freeze()  # What is loaded stays; the collector need not look at it again for every certificate.
     metrics = Metrics()
@@ -107,13 +102,7 @@ def run(settings: Settings) -> int:
             workers=cores,
             endorser=endorser,
         )
-        witnessing = Witnessing(
-            policy=policy,
-            client=WitnessClient(timeout_s=min(5.0, settings.witness_timeout_s)),
-            strict=settings.strict,
-            patience_s=settings.witness_timeout_s,
-        )
-        service = Service(opened, epoch, settings, world, metrics, witnessing=witnessing)
+        service = Service(opened, epoch, settings, world, metrics, witnessing=_witnessing(policy, settings))
         server = Server(service, settings, metrics, tls_context(epoch))
         try:
             asyncio.run(serve(service, server, fetcher))
@@ -148,6 +137,27 @@ async def serve(service: Service, server: Server, fetcher: Fetcher) -> None:
             service.stop()
     if refused is not None:
         raise refused
+
+
+def _replayed(store: Store) -> Opened:
+    """The ledger in *store*, believed. Raises as :func:`coordinator.opening.open_ledger`."""
+    began = time.monotonic()
+    opened = open_ledger(store, workers=len(os.sched_getaffinity(0)))
+    took_ms = round((time.monotonic() - began) * 1000)
+    log.info("opened", size=opened.log.size, generation=opened.state.generation, ms=took_ms)
+    newest_ms, now_ms = opened.state.time_ms, _clock_ms()
+    if newest_ms > now_ms + MAX_AHEAD_MS:
+        log.warning("ledger_ahead", newest_entry=shown(newest_ms), clock=shown(now_ms), action=ClockBehindError.action)
+    return opened
+
+
+def _witnessing(policy: Policy | None, settings: Settings) -> Witnessing:
+    return Witnessing(
+        policy=policy,
+        client=WitnessClient(timeout_s=min(5.0, settings.witness_timeout_s)),
+        strict=settings.strict,
+        patience_s=settings.witness_timeout_s,
+    )
 
 
 def _collateral(sources: Sources) -> tuple[Fetcher, Endorser]:

@@ -95,9 +95,7 @@ def check_finished(finished: str, state: State) -> Checkpoint:
         )
     except NoteError as error:
         raise LedgerContentError(None, f"the finished checkpoint: {error}") from error
-    epoch = epochs[signer]
-    # An epoch signs from the commit that opens it until the commit that closes it; that commit is its successor's.
-    if checkpoint.size <= epoch.seq or (epoch.closed_at is not None and checkpoint.size > epoch.closed_at):
+    if not epochs[signer].signs(checkpoint.size):
         raise LedgerContentError(
             None, f"the finished checkpoint of size {checkpoint.size} is signed by an epoch that was not open then"
         )

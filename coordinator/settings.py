@@ -125,6 +125,10 @@ def read_settings(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
         value = getattr(flags, flag)
         return value if isinstance(value, str) else environ.get(variable, default)
 
+    def number(variable: str, default: int, low: int, high: int, *, flag: str = "") -> int:
+        given = text(flag, variable, str(default)) if flag else environ.get(variable, str(default))
+        return _number(variable, given, low, high)
+
     ledger = text("ledger", "CONTRAST_LEDGER")
     if not ledger:
         raise SettingsError("no ledger directory: give --ledger DIR or set CONTRAST_LEDGER")
@@ -135,16 +139,13 @@ def read_settings(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
         except ValueError:
             raise SettingsError(f"CONTRAST_BIND is {bind!r}, wanted an IP address such as 127.0.0.1") from None
     limits = Limits(
-        requests_per_peer=_number("CONTRAST_PEER_REQUESTS", environ.get("CONTRAST_PEER_REQUESTS", "64"), 1, 65_536),
+        requests_per_peer=number("CONTRAST_PEER_REQUESTS", 64, 1, 65_536),
         attest=Rate(
-            _number("CONTRAST_ATTEST_BURST", environ.get("CONTRAST_ATTEST_BURST", "128"), 1, 1_000_000),
-            _number("CONTRAST_ATTEST_REFILL", environ.get("CONTRAST_ATTEST_REFILL", "32"), 1, 1_000_000),
+            number("CONTRAST_ATTEST_BURST", 128, 1, 1_000_000), number("CONTRAST_ATTEST_REFILL", 32, 1, 1_000_000)
         ),
-        requests_per_route=_number("CONTRAST_ROUTE_REQUESTS", environ.get("CONTRAST_ROUTE_REQUESTS", "512"), 1, 65_536),
-        policy_burst=_number("CONTRAST_POLICY_BURST", environ.get("CONTRAST_POLICY_BURST", "10000"), 1, 10_000_000),
-        policy_refill_per_s=_number(
-            "CONTRAST_POLICY_REFILL", environ.get("CONTRAST_POLICY_REFILL", "50"), 1, 1_000_000
-        ),
+        requests_per_route=number("CONTRAST_ROUTE_REQUESTS", 512, 1, 65_536),
+        policy_burst=number("CONTRAST_POLICY_BURST", 10_000, 1, 10_000_000),
+        policy_refill_per_s=number("CONTRAST_POLICY_REFILL", 50, 1, 1_000_000),
     )
     level = text("log_level", "CONTRAST_LOG_LEVEL", "info").lower()
     if level not in {"debug", "info", "warning", "error"}:
@@ -160,16 +161,14 @@ def read_settings(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
         ledger=Path(ledger),
         isolated_store=isolated,
         bind=bind,
-        user_port=_number("CONTRAST_USER_PORT", text("user_port", "CONTRAST_USER_PORT", str(USER_PORT)), 0, 65_535),
-        mesh_port=_number("CONTRAST_MESH_PORT", text("mesh_port", "CONTRAST_MESH_PORT", str(MESH_PORT)), 0, 65_535),
-        probe_port=_number(
-            "CONTRAST_PROBE_PORT", text("probe_port", "CONTRAST_PROBE_PORT", str(PROBE_PORT)), 0, 65_535
-        ),
-        leaf_days=_number("CONTRAST_LEAF_DAYS", text("leaf_days", "CONTRAST_LEAF_DAYS", "365"), 1, 3650),
-        map_size=_number("CONTRAST_MAP_MIB", environ.get("CONTRAST_MAP_MIB", "65536"), 1, 16_777_216) * 1024**2,
+        user_port=number("CONTRAST_USER_PORT", USER_PORT, 0, 65_535, flag="user_port"),
+        mesh_port=number("CONTRAST_MESH_PORT", MESH_PORT, 0, 65_535, flag="mesh_port"),
+        probe_port=number("CONTRAST_PROBE_PORT", PROBE_PORT, 0, 65_535, flag="probe_port"),
+        leaf_days=number("CONTRAST_LEAF_DAYS", 365, 1, 3650, flag="leaf_days"),
+        map_size=number("CONTRAST_MAP_MIB", 65_536, 1, 16_777_216) * 1024**2,
         witness_policy=policy,
         strict=strict,
-        witness_timeout_s=_number("CONTRAST_WITNESS_TIMEOUT", environ.get("CONTRAST_WITNESS_TIMEOUT", "10"), 1, 300),
+        witness_timeout_s=number("CONTRAST_WITNESS_TIMEOUT", 10, 1, 300),
         access_log=flags.access_log or environ.get("CONTRAST_ACCESS_LOG", "") == "1",
         log_level=level,
         limits=limits,

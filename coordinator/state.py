@@ -6,11 +6,11 @@ from types import MappingProxyType
 from typing import assert_never
 
 from coordinator.events import (
-    CONTROL_TYPES,
     NO_LINK,
     AttestationAccepted,
     AttestationRefused,
     CertificateIssued,
+    ControlEvent,
     EpochOpened,
     Event,
     ForkAccepted,
@@ -40,6 +40,13 @@ class Epoch:
     def key(self) -> bytes:
         """The Ed25519 public key; it is the ``signer`` of the epoch's entries."""
         return self.event.epoch_key
+
+    def signs(self, size: int) -> bool:
+        """Whether a checkpoint of *size* can be this epoch's.
+
+        It signs from the commit that opens it until the commit that closes it, which is its successor's.
+        """
+        return self.seq < size and (self.closed_at is None or size <= self.closed_at)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,7 +146,6 @@ EMPTY = State()
 def evolve(state: State, entry: Entry, event: Event) -> State:
     """The state after *event* was recorded as *entry*. Never refuses: it happened."""
     seq, time_ms = entry.body.seq, entry.body.time_ms
-    control = Link(seq, entry.body_hash) if event.type in CONTROL_TYPES else state.control_head
     match event:
         case AttestationAccepted():
             last = LastAttestation(seq=seq, request_id=entry.body.request_id, event=event)
@@ -153,31 +159,28 @@ def evolve(state: State, entry: Entry, event: Event) -> State:
         case SecretReleased():
             return _counted(state, seq, time_ms, last=state.last, secrets=1)
         case AttestationRefused():
+            moved = replace(state, size=seq + 1, time_ms=time_ms, last=None)
             refusals = MappingProxyType({**state.refusals, event.refusal: time_ms})
-            return replace(
-                state,
-                size=seq + 1,
-                time_ms=time_ms,
-                last=None,
-                refusals=refusals,
-                refused=state.refused + event.count,
-            )
+            return replace(moved, refusals=refusals, refused=state.refused + event.count)
+        case _:
+            control = Link(seq, entry.body_hash)
+            moved = replace(state, size=seq + 1, time_ms=time_ms, last=None, control_head=control)
+            return _controlled(moved, seq, time_ms, event)
+
+
+def _controlled(state: State, seq: int, time_ms: int, event: ControlEvent) -> State:
+    """*state*, which has moved on to the control event at *seq*, with what that event changes."""
+    match event:
         case LedgerCreated():
             return replace(
                 state,
-                size=seq + 1,
-                time_ms=time_ms,
-                control_head=control,
                 origin=event.origin,
                 verifier_keys=event.verifier_keys,
                 root_ca=event.root_ca,
                 seed_shares=event.seed_shares,
             )
         case EpochOpened():
-            epoch = Epoch(seq=seq, time_ms=time_ms, event=event)
-            return replace(
-                state, size=seq + 1, time_ms=time_ms, control_head=control, last=None, epochs=(*state.epochs, epoch)
-            )
+            return replace(state, epochs=(*state.epochs, Epoch(seq=seq, time_ms=time_ms, event=event)))
         case ManifestSet():
             record = ManifestRecord(
                 seq=seq,
@@ -188,31 +191,13 @@ def evolve(state: State, entry: Entry, event: Event) -> State:
                 intermediate=event.intermediate,
                 mesh_ca=event.mesh_ca,
             )
-            return replace(
-                state,
-                size=seq + 1,
-                time_ms=time_ms,
-                control_head=control,
-                last=None,
-                history=(*state.history, record),
-                epochs=_close(state.epochs, event.closed_epochs, seq),
-            )
+            closed = _close(state.epochs, event.closed_epochs, seq)
+            return replace(state, history=(*state.history, record), epochs=closed)
         case LedgerRecovered():
-            return replace(
-                state,
-                size=seq + 1,
-                time_ms=time_ms,
-                control_head=control,
-                last=None,
-                recoveries=state.recoveries + 1,
-                recovery=Recovery(seq, event),
-                epochs=_close(state.epochs, event.closed_epochs, seq),
-            )
+            closed = _close(state.epochs, event.closed_epochs, seq)
+            return replace(state, recoveries=state.recoveries + 1, recovery=Recovery(seq, event), epochs=closed)
         case ForkAccepted():
-            fork = AcceptedFork(seq, time_ms, event)
-            return replace(
-                state, size=seq + 1, time_ms=time_ms, control_head=control, last=None, forks=(*state.forks, fork)
-            )
+            return replace(state, forks=(*state.forks, AcceptedFork(seq, time_ms, event)))
         case _:
             assert_never(event)
 
