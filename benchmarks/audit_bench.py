@@ -123,6 +123,7 @@ def _material(number: int) -> tuple[list[Case], list[Case]]:
                 purpose=Purpose.WORKLOAD.value,
                 nonce=nonce,
                 subject=subject,
+                rules=verdict.rules,
                 outcomes=verdict.outcomes,
                 verdict=verdict.json(),
                 policy=policy,

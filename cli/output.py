@@ -16,7 +16,7 @@ from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.padding import Padding
 from rich.panel import Panel
-from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TaskID, TextColumn
+from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, Task, TaskID, TextColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -37,6 +37,14 @@ def _shown(char: str) -> str:
     return f"\\x{ord(char):02x}" if ord(char) < 0x100 else f"\\u{ord(char):04x}"
 
 
+class _Bytes(DownloadColumn):
+    """Bytes so far and in all; nothing for work that is not counted in bytes."""
+
+    def render(self, task: Task) -> Text:
+        """How it stands with *task*."""
+        return super().render(task) if task.total is not None or task.completed else Text()
+
+
 class _Console(Console):
     def on_broken_pipe(self) -> None:
         """Leave as programs do that SIGPIPE ends: rich's 1 would say that something was refused."""
@@ -49,6 +57,14 @@ def forget_stdout() -> None:
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)
     os.close(null)
+
+
+def settle_stdout() -> None:
+    """Write what is still to be written, or to nobody if that fails: a failure is about to be told, once."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        forget_stdout()
 
 
 def _console(*, stderr: bool) -> Console:
@@ -164,14 +180,17 @@ class Output:
         if self.json_mode or not self._err.is_terminal:
             yield lambda _name, _done, _total: None
             return
-        columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn())
+        columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), _Bytes())
         with Progress(*columns, console=self._err, transient=True) as bars:
-            bars.add_task(what, total=None)
+            whole = bars.add_task(what, total=None)
             tasks: dict[str, TaskID] = {}
 
             def report(name: str, done: int, total: int) -> None:
                 if name not in tasks:
                     tasks[name] = bars.add_task(clean(name), total=None)
-                bars.update(tasks[name], completed=done, total=total or None)
+                # What is there leaves the screen to what is missing: a terminal has fewer lines than a run has images.
+                bars.update(tasks[name], completed=done, total=total or None, visible=not 0 < total <= done)
+                ready = sum(not bars.tasks[task].visible for task in tasks.values())
+                bars.update(whole, description=f"{what}, {ready} of {len(tasks)} images are here")
 
             yield report

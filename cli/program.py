@@ -1,6 +1,7 @@
 """The program `contrast`: finds the command, turns what went wrong into message and exit code; no command's logic."""
 
 import importlib
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +11,7 @@ import click
 
 from cli.failures import failure_of
 from cli.help import EXIT_CODES
-from cli.output import LOST_READER, Output, forget_stdout
+from cli.output import LOST_READER, Output, forget_stdout, settle_stdout
 from cli.release import release
 from cli.session import Session
 from cli.workspace import Workspace
@@ -62,7 +63,10 @@ class Program(click.Group):
     def main(self, *args: Any, **extra: Any) -> Any:
         """Run the program; help, version and completion end as commands do when nobody reads on."""
         with _ended_from_outside():
-            return super().main(*args, **extra)
+            try:
+                return super().main(*args, **extra)
+            finally:
+                sys.stdout.flush()  # What cannot be written is told here, and not by the interpreter's last flush.
 
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
@@ -90,6 +94,7 @@ class Program(click.Group):
                 failure = failure_of(error)
                 if failure is None:
                     raise
+                settle_stdout()
                 _output(ctx).error(failure.message, failure.details, code=failure.code)
                 ctx.exit(failure.exit_status)
 

@@ -101,11 +101,14 @@ def test_an_interrupt_while_the_command_line_is_read_ends_alike(
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
 @pytest.mark.parametrize("arguments", [("--help",), ("help", "files"), ("dev", "status", "--help")], ids=" ".join)
-def test_a_full_disk_under_standard_output_is_exit_4(arguments: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_full_disk_under_standard_output_is_exit_4(arguments: tuple[str, ...], unbuffered: str) -> None:
+    """Buffered, as in a shell of people, the last bytes meet the disk only when the interpreter ends."""
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
             [sys.executable, "-m", "cli.main", *arguments],
             cwd=ROOT,
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
             stdout=full,
             stderr=subprocess.PIPE,
             timeout=60,
@@ -115,6 +118,7 @@ def test_a_full_disk_under_standard_output_is_exit_4(arguments: tuple[str, ...])
     assert done.returncode == 4
     assert done.stderr.startswith("error: ")
     assert done.stderr.splitlines()[0].endswith(os.strerror(errno.ENOSPC))
+    assert done.stderr.count(os.strerror(errno.ENOSPC)) == 1
     assert "Traceback" not in done.stderr
 
 
