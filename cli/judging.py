@@ -32,7 +32,7 @@ def own_yardstick(
         output.warn("no reference values: the Coordinators are judged by this ledger's own manifests alone")
         return None
     else:
-        found = _policy_file(workspace)
+        found = policy_file(workspace)
         yardstick = by_values(release(), file=file, policy_hashes=policy_hashes, policy_file=found)
     check_simulated(yardstick, allowed=allow_simulated)
     for line in yardstick.sources:
@@ -46,11 +46,12 @@ def known_policies(
     """Return the Coordinator policies that the user knows; None where none is known, so that none can be strange."""
     if yardstick is not None:
         return yardstick.coordinator_policies or None
-    found = _policy_file(workspace)
+    found = policy_file(workspace)
     written = frozenset[bytes]() if found is None else parse_policy_file(found[1], name=found[0])
     return frozenset(policy_hashes) | written or None
 
 
-def _policy_file(workspace: Workspace) -> tuple[str, bytes] | None:
+def policy_file(workspace: Workspace) -> tuple[str, bytes] | None:
+    """Return name and content of the file with the Coordinator policy's digest; None where there is none."""
     raw = read_optional(workspace.coordinator_policy, what="Coordinator policy digest")
     return None if raw is None else (workspace.shown(workspace.coordinator_policy), raw)
