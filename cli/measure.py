@@ -1,6 +1,7 @@
 """`contrast measure`: what a guest image's launch measurement will be, and reference values that name it."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -44,6 +45,39 @@ class TcbType(click.ParamType[Tcb]):
             microcode=numbers[3],
             fmc=numbers[4] if len(numbers) == 5 else None,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Image:
+    """What the firmware measures, apart from the number of processors."""
+
+    ovmf: Path
+    kernel: Path | None
+    initrd: Path | None
+    append: str
+    guest_features: int
+    vmm: VMMType
+    cpu_signature: int
+
+    def measurement(self, processors: int) -> bytes:
+        """Return the launch digest; the library raises errors of many kinds for files that are no images."""
+        digest: bytes = calc_launch_digest(
+            SevMode.SEV_SNP,
+            processors,
+            self.cpu_signature,
+            str(self.ovmf),
+            "" if self.kernel is None else str(self.kernel),
+            "" if self.initrd is None else str(self.initrd),
+            self.append,
+            self.guest_features,
+            vmm_type=self.vmm,
+        )
+        return digest
+
+    def start_of_others(self) -> int:
+        """Return where all processors but the first start."""
+        eip: int = OVMF(str(self.ovmf)).sev_es_reset_eip()
+        return eip
 
 
 @click.command(
@@ -108,25 +142,11 @@ def measure(
     if output is not None and minimum_tcb is None:
         raise UsageFaultError("reference values need --minimum-tcb: without it any old firmware would be acceptable")
     signature = CPU_SIGS[vcpu_type]
-
-    def digest(processors: int) -> bytes:
-        launched: bytes = calc_launch_digest(
-            SevMode.SEV_SNP,
-            processors,
-            signature,
-            str(ovmf),
-            "" if kernel is None else str(kernel),
-            "" if initrd is None else str(initrd),
-            append,
-            guest_features,
-            vmm_type=_VMMS[vmm],
-        )
-        return launched
-
+    image = _Image(ovmf, kernel, initrd, append, guest_features, _VMMS[vmm], signature)
     try:
-        measurement = digest(vcpus)
-        ap_eip = OVMF(str(ovmf)).sev_es_reset_eip() if any_vcpus else None
-        with_two = digest(2) if any_vcpus else b""
+        measurement = image.measurement(vcpus)
+        ap_eip = image.start_of_others() if any_vcpus else None
+        with_two = image.measurement(2) if any_vcpus else b""
     except (RuntimeError, ValueError, AssertionError, KeyError) as error:
         raise RefusedError(f"{ovmf} is no firmware image that SEV-SNP launches: {error}") from None
     if ap_eip is not None and measurements_of_seed(measurement, ap_eip, signature).get(with_two) != 2:
@@ -151,6 +171,10 @@ def measure(
             ap_eip=ap_eip,
             cpu_signature=signature if ap_eip is not None else EPYC_V4,
         )
-        text = json.dumps(render_reference_values((entry,)), indent=2, ensure_ascii=False)
-        write_atomic(output, text.encode() + b"\n")
+        _write(output, entry)
         out.note(f"reference values for {platform} on {product}: {output}")
+
+
+def _write(path: Path, entry: SnpReferenceValues) -> None:
+    text = json.dumps(render_reference_values((entry,)), indent=2, ensure_ascii=False)
+    write_atomic(path, text.encode() + b"\n")

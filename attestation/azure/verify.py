@@ -84,17 +84,7 @@ def verify(
 
 def _read(evidence: Evidence) -> _Parts:
     quoted = evidence.part("quote") or b""
-    pcrs: dict[int, bytes] = {}
-    match unpack(evidence.part("pcrs") or b""):
-        case [*pairs]:
-            for pair in pairs:
-                match pair:
-                    case [int() as index, bytes() as value] if len(value) == 32 and index not in pcrs:
-                        pcrs[index] = value
-                    case _:
-                        raise TpmError("the PCRs are not pairs of index and 32 bytes, each index once")
-        case _:
-            raise TpmError("the PCRs are no array")
+    pcrs = _read_pcrs(evidence.part("pcrs") or b"")
     return _Parts(
         parse_hcl(evidence.part("hcl") or b""),
         parse_quote(quoted),
@@ -104,6 +94,21 @@ def _read(evidence: Evidence) -> _Parts:
         evidence.part("policy") or b"",
         evidence.part("bound") or b"",
     )
+
+
+def _read_pcrs(raw: bytes) -> dict[int, bytes]:
+    """Values by index. Raises TpmError, CodecError."""
+    pairs = unpack(raw)
+    if not isinstance(pairs, list | tuple):
+        raise TpmError("the PCRs are no array")
+    pcrs: dict[int, bytes] = {}
+    for pair in pairs:
+        match pair:
+            case [int() as index, bytes() as value] if len(value) == 32 and index not in pcrs:
+                pcrs[index] = value
+            case _:
+                raise TpmError("the PCRs are not pairs of index and 32 bytes, each index once")
+    return pcrs
 
 
 def _try_entry(

@@ -19,6 +19,18 @@ WANTED: Final = {
 
 def field_checks(findings: Findings, quote: Quote, values: TdxReferenceValues, expected: Expected) -> None:
     """Make every check that needs the quote's own bytes and nothing else."""
+    _header(findings, quote)
+    _guest(findings, quote, values)
+    _measured(findings, quote, values)
+    # (24) The policy that the host launched the guest with must be one that somebody vetted.
+    findings.decide(
+        24, quote.host_data in expected.host_data, quote.mr_config_id.hex, "the digest of a policy that is named"
+    )
+    # (25) Replay, relay: this quote was made for this exchange and no other.
+    findings.decide(25, quote.report_data == expected.report_data, quote.report_data.hex, expected.report_data.hex)
+
+
+def _header(findings: Findings, quote: Quote) -> None:
     findings.decide(1, True, lambda: f"{len(quote.raw)} bytes", WANTED[1])  # (1, 2) The parser has made these.
     findings.decide(2, True, lambda: f"version {quote.version}, {quote.body}", WANTED[2])
     # (3) Another algorithm, another TEE, another quoting enclave.
@@ -38,6 +50,9 @@ def field_checks(findings: Findings, quote: Quote, values: TdxReferenceValues, e
         ),
         "all of them zero: a TDX module by Intel, not in debug",
     )
+
+
+def _guest(findings: Findings, quote: Quote, values: TdxReferenceValues) -> None:
     # (18) As the guest policy of SNP, attributes are no part of MRTD.
     fault = attributes_fault(quote.td_attributes, allow_perfmon=values.allow_perfmon)
     findings.decide(
@@ -53,6 +68,19 @@ def field_checks(findings: Findings, quote: Quote, values: TdxReferenceValues, e
         findings.skip(20, "TDX has no privilege levels", "not asked for")
     else:
         findings.decide(20, extended.vm_index == 0, f"VM {extended.vm_index}", "VM 0: the TD itself")
+    # (22) A service TD may migrate the guest or speak for it.
+    findings.decide(
+        22,
+        quote.mr_service_td == _ZERO_48 and not (extended and extended.names_service_td),
+        lambda: f"MRSERVICETD {quote.mr_service_td.hex()}" + ("" if extended is None else _service_tds(extended)),
+        "no service TD: dcap-qvl judges no quote with one, genuine or not",
+    )
+    findings.skip(
+        23, lambda: f"MROWNER {quote.mr_owner.hex()}, MROWNERCONFIG {quote.mr_owner_config.hex()}", "not asked for"
+    )
+
+
+def _measured(findings: Findings, quote: Quote, values: TdxReferenceValues) -> None:
     # (21) Firmware, TDX module, what was measured at run time, extended features: all of them, each by name.
     differing = [
         f"{name} {seen.hex()}"
@@ -73,22 +101,6 @@ def field_checks(findings: Findings, quote: Quote, values: TdxReferenceValues, e
             f"{' '.join(rtmr.hex() for rtmr in values.rtmrs)}, XFAM {values.xfam.hex()}"
         ),
     )
-    # (22) A service TD may migrate the guest or speak for it.
-    findings.decide(
-        22,
-        quote.mr_service_td == _ZERO_48 and not (extended and extended.names_service_td),
-        lambda: f"MRSERVICETD {quote.mr_service_td.hex()}" + ("" if extended is None else _service_tds(extended)),
-        "no service TD: dcap-qvl judges no quote with one, genuine or not",
-    )
-    findings.skip(
-        23, lambda: f"MROWNER {quote.mr_owner.hex()}, MROWNERCONFIG {quote.mr_owner_config.hex()}", "not asked for"
-    )
-    # (24) The policy that the host launched the guest with must be one that somebody vetted.
-    findings.decide(
-        24, quote.host_data in expected.host_data, quote.mr_config_id.hex, "the digest of a policy that is named"
-    )
-    # (25) Replay, relay: this quote was made for this exchange and no other.
-    findings.decide(25, quote.report_data == expected.report_data, quote.report_data.hex, expected.report_data.hex)
 
 
 def _service_tds(extended: ExtendedBody) -> str:
