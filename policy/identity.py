@@ -39,7 +39,7 @@ class Identity:
 
 
 def container_identity(
-    reader: Reader, security: Table, path: Path, image: ImageConfig, image_name: str
+    reader: Reader, security: Table, path: Path, image: ImageConfig, image_name: str, *, resolved: bool = True
 ) -> Identity | None:
     """The user of a container: its own context, then the pod's, then the image's USER.
 
@@ -49,6 +49,7 @@ def container_identity(
         path: Its place in the pod spec.
         image: How the image wants to run.
         image_name: For messages.
+        resolved: Whether the node can turn names into numbers: it sees the image's layers.
     """
     pod = reader.table(reader.pod, "securityContext", ())
     place = (*path, "securityContext")
@@ -87,7 +88,12 @@ def container_identity(
         gid = 0
     other_than_root = security.get("runAsNonRoot")
     other_than_root = pod.get("runAsNonRoot") if other_than_root is None else other_than_root
-    if other_than_root and named and uid != 0:
+    if named and not resolved:
+        reason = f"image {image_name} names its user {name!r}, which the node cannot find: the guest pulls the layers"
+        reader.refuse(
+            path, reason, f"write securityContext.runAsUser: {uid} and runAsGroup: {gid}, as the image has it"
+        )
+    elif other_than_root and named and uid != 0:
         reason = f"runAsNonRoot is true and image {image_name} names its user {name!r}, so no node would start it"
         reader.refuse(path, reason, f"write securityContext.runAsUser: {uid}")
     if uid == 0 and other_than_root:

@@ -177,7 +177,8 @@ class _Builder:
         environment = self.environment.read(item, path, image, tty=tty)
         mounts, memory = self.volumes.mounts(item, path, base, image)
         gpus = identity.gpus(reader, path, item)
-        user = identity.container_identity(reader, security, path, image, str(reference))
+        resolved = self.settings.pause_layers is not None
+        user = identity.container_identity(reader, security, path, image, str(reference), resolved=resolved)
         user = user or identity.Identity(uid=0, gid=0, groups=(0,))
         return Container(
             key=str(item.get("name")), kind=kind, after=after, image=reference,

@@ -7,7 +7,7 @@ import pytest
 from images.config import Accounts, User
 from policy.errors import UnsupportedError
 from policy.model import ALL_CAPABILITIES, DEFAULT_CAPABILITIES
-from tests.support.policies import CONFIG, IMAGE, pod_of, simple_pod
+from tests.support.policies import CONFIG, IMAGE, LAYERED, LAYERED_CONFIG, pod_of, simple_pod
 
 
 def pod(container: str, annotations: str = "") -> str:
@@ -70,19 +70,33 @@ def test_the_field_counts_more_than_the_annotation() -> None:
     assert made.container("app").apparmor == ("",)
 
 
-ACCOUNTS = Accounts(users=(User(name="app", uid=7, gid=7),))
+ACCOUNTS = Accounts(users=(User(name="app", uid=7, gid=8),))
 
 
 def test_a_named_user_with_run_as_non_root_is_refused_with_its_number() -> None:
     """The kubelet compares numbers only: such a pod never starts, and the reason stands in the node's log."""
-    image = replace(CONFIG, user="app", accounts=ACCOUNTS)
+    image = replace(LAYERED_CONFIG, user="app", accounts=ACCOUNTS)
     security = ", securityContext: {runAsNonRoot: true}"
     with pytest.raises(UnsupportedError, match=r"write securityContext\.runAsUser: 7"):
-        pod_of(pod(security), image=image)
-    _, made = pod_of(pod(""), image=image)
+        pod_of(pod(security), image=image, settings=LAYERED)
+    _, made = pod_of(pod(""), image=image, settings=LAYERED)
     assert made.container("app").uid == 7
-    _, made = pod_of(pod(", securityContext: {runAsNonRoot: true, runAsUser: 7, runAsGroup: 7}"), image=image)
+    _, made = pod_of(
+        pod(", securityContext: {runAsNonRoot: true, runAsUser: 7, runAsGroup: 7}"), image=image, settings=LAYERED
+    )
     assert made.container("app").uid == 7
+
+
+def test_a_named_user_of_an_image_that_the_guest_pulls_is_refused_with_both_numbers() -> None:
+    """The node has no layers to find the name in, so it would not make the container: say so before, with the fix."""
+    image = replace(CONFIG, user="app", accounts=ACCOUNTS)
+    with pytest.raises(UnsupportedError) as refused:
+        pod_of(pod(""), image=image)
+    (problem,) = refused.value.problems
+    assert "'app', which the node cannot find" in problem.reason
+    assert problem.instead == "write securityContext.runAsUser: 7 and runAsGroup: 8, as the image has it"
+    _, made = pod_of(pod(", securityContext: {runAsUser: 7, runAsGroup: 8}"), image=image)
+    assert (made.container("app").uid, made.container("app").gid) == (7, 8)
 
 
 @pytest.mark.parametrize("kind", ["cinder", "flexVolume", "glusterfs", "iscsi", "rbd", "vsphereVolume"])

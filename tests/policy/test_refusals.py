@@ -8,7 +8,7 @@ from images.config import Accounts, Group, ImageConfig, User
 from policy.errors import PolicyTextError, UnsupportedError
 from policy.rego import policy_data, render
 from policy.settings import Settings
-from tests.support.policies import CONFIG, IMAGE, case, pod_of, simple_pod
+from tests.support.policies import CONFIG, IMAGE, LAYERED, LAYERED_CONFIG, case, pod_of, simple_pod
 
 POD_FIELDS = [
     "hostNetwork: true", "hostPID: true", "hostIPC: true", "hostUsers: false", "setHostnameAsFQDN: true",
@@ -133,7 +133,9 @@ def test_users_by_name_need_the_layers_and_groups_must_be_written() -> None:
     named = ImageConfig(entrypoint=("/app",), user="app")
     assert "whose layers were not read" in str(refused(bare, image=named))
     accounts = Accounts(users=(User(name="app", uid=7, gid=8),), groups=(Group(name="g", gid=9, members=("app",)),))
-    _, pod = pod_of(bare, image=ImageConfig(entrypoint=("/app",), user="app", accounts=accounts))
+    layers = LAYERED_CONFIG.layers
+    seen = ImageConfig(entrypoint=("/app",), user="app", accounts=accounts, layers=layers)
+    _, pod = pod_of(bare, image=seen, settings=LAYERED)
     assert (pod.containers[1].uid, pod.containers[1].gid, pod.containers[1].groups) == (7, 8, ((8,),))
     other = ImageConfig(entrypoint=("/app",), user="who", accounts=accounts)
     assert "does not name it" in str(refused(bare, image=other))
