@@ -133,7 +133,7 @@ def _checkpoint(source: str, raw: bytes, ledger_key: VerifierKey) -> Checkpoint:
 
 def _fault(seen: Checkpoint, end: Checkpoint, root_at: Callable[[int], bytes]) -> str:
     if seen.size > end.size:
-        return f"{seen.size} entries are known there, and this ledger ends after {end.size}: it was rolled back"
+        return f"{seen.size} entries are known there, and this one ends after {end.size}: rolled back, or an older copy"
     if seen.root != root_at(seen.size):
         return f"another history of {seen.size} entries is known there: the ledger is forked"
     return ""

@@ -52,6 +52,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Seen:
             for each in witnesses[:2]:  # The third never meets this ledger.
                 each.logs[key.name] = [key]
             yesterday = copy.deepcopy(store)
+            world.ok("ledger", "export", f"https://{live.address}", "yesterday")
             live.issue()
             wait_for(live, witnesses[:2])
             known = witnesses[0].store.known(key.name)
@@ -137,6 +138,19 @@ def test_what_a_witness_shows_elsewhere_must_be_of_this_history(seen: Seen) -> N
     assert seen.audit("ledger", *asked)["ok"]
     (world.root / "nonsense").write_bytes(b"\xff")
     world.refused("audit", "ledger", *asked[:2], "--cosigned", "nonsense", because="is no checkpoint of")
+
+
+def test_an_older_copy_is_a_rollback_to_whoever_asks_a_witness(seen: Seen) -> None:
+    """Every signature under yesterday's ledger is good, and who looks for the first time remembers no head."""
+    world = seen.world
+    asked = ("--witness-policy", "policy", "--cosigned", "newest")
+    assert seen.audit("yesterday")["ok"]
+    document = seen.audit("yesterday", *asked)
+    assert not document["ok"]
+    assert document["first_contradiction"]["code"] == "witness_contradicts"
+    assert "5 entries are known there, and this one ends after 3: rolled back, or an older copy" in str(document)
+    said = world.refused("ledger", "verify", "yesterday", *asked, because="contradicts what witnesses have seen").output
+    assert "rolled back, or an older copy" in " ".join(said.split())
 
 
 def test_a_false_line_is_a_contradiction(seen: Seen) -> None:
