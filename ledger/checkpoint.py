@@ -4,13 +4,12 @@ A *draft* is signed by the epoch key alone and never leaves the store. A *finish
 signature under the origin and the epoch key's under ``origin/epoch``, in this order (docs/formats.md, section 4).
 """
 
-import base64
-import binascii
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
+from ledger import base64text
 from ledger.errors import NoteError
 from ledger.note import VerifierKey, open_note, split_note
 
@@ -28,7 +27,7 @@ class Checkpoint:
 
     def text(self) -> str:
         """The text that is signed, without extension lines."""
-        return f"{self.origin}\n{self.size}\n{base64.b64encode(self.root).decode()}\n"
+        return f"{self.origin}\n{self.size}\n{base64text.encode(self.root)}\n"
 
 
 def parse_checkpoint(text: str, *, extensions: bool = False) -> Checkpoint:
@@ -50,11 +49,9 @@ def parse_checkpoint(text: str, *, extensions: bool = False) -> Checkpoint:
     if int(size) > MAX_SIZE:
         raise NoteError("the size of the checkpoint is beyond 2^63-1")
     try:
-        decoded = base64.b64decode(root, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise NoteError("the root of the checkpoint is not base64") from error
-    if base64.b64encode(decoded).decode() != root:
-        raise NoteError("the root of the checkpoint has stray bits in its base64")
+        decoded = base64text.decode(root)
+    except ValueError as error:
+        raise NoteError(f"the root of the checkpoint {error}") from None
     if len(decoded) != 32 and not extensions:
         raise NoteError(f"the root of the checkpoint has {len(decoded)} bytes, 32 are wanted")
     return Checkpoint(origin, int(size), decoded)

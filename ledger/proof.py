@@ -1,11 +1,10 @@
 """Receipts (c2sp.org/tlog-proof): an entry's place in a signed tree, in one text. Does not judge who signed."""
 
-import base64
-import binascii
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
+from ledger import base64text
 from ledger.checkpoint import Checkpoint, open_finished
 from ledger.errors import ProofError
 from ledger.merkle import verify_inclusion
@@ -28,9 +27,9 @@ class TlogProof:
         """The proof as a file, ``.tlog-proof``."""
         lines = [_HEADER]
         if self.extra:
-            lines.append(f"extra {base64.b64encode(self.extra).decode()}")
+            lines.append(f"extra {base64text.encode(self.extra)}")
         lines.append(f"index {self.index}")
-        lines += [base64.b64encode(each).decode() for each in self.hashes]
+        lines += [base64text.encode(each) for each in self.hashes]
         return "\n".join(lines) + "\n\n" + self.checkpoint_raw
 
 
@@ -76,9 +75,6 @@ def verify(
 
 def _decode(encoded: str) -> bytes:
     try:
-        raw = base64.b64decode(encoded, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise ProofError("a line of the proof is not base64") from error
-    if base64.b64encode(raw).decode() != encoded:
-        raise ProofError("a line of the proof has stray bits in its base64")
-    return raw
+        return base64text.decode(encoded)
+    except ValueError as error:
+        raise ProofError(f"a line of the proof {error}") from None

@@ -14,14 +14,13 @@ The checks of add-checkpoint, numbered as in the code:
 6. The proof leads from the old root to the new one; from 0 it is empty; one size has one root: else 422.
 """
 
-import base64
-import binascii
 import hashlib
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from ledger import base64text
 from ledger.checkpoint import Checkpoint, parse_checkpoint
 from ledger.errors import LedgerError, NoteError, ProofError
 from ledger.merkle import EMPTY_ROOT, verify_consistency
@@ -119,7 +118,7 @@ class ForkNotAcceptedError(LedgerError):
 
 def write_request(old: int, proof: Sequence[bytes], note: str) -> bytes:
     """The body of add-checkpoint, as a log sends it."""
-    lines = "".join(base64.b64encode(each).decode() + "\n" for each in proof)
+    lines = "".join(base64text.encode(each) + "\n" for each in proof)
     return f"old {old}\n{lines}\n{note}".encode()
 
 
@@ -183,9 +182,7 @@ def cosign(
     lines = "".join(signer.line(request.text.encode(), time_s) for signer in cosigners)
     own = {(key.name, key.key_id) for key in signed_by}
     kept = [line for line in split_note(request.note)[1] if (line.name, line.key_id) in own]
-    shown = "".join(
-        f"\N{EM DASH} {line.name} {base64.b64encode(line.key_id + line.signature).decode()}\n" for line in kept
-    )
+    shown = "".join(f"\N{EM DASH} {line.name} {base64text.encode(line.key_id + line.signature)}\n" for line in kept)
     note = f"{request.text}\n{shown}{lines}".encode()
     return lines, Known(request.checkpoint.size, request.checkpoint.root, time_s, note)
 
@@ -263,9 +260,9 @@ def _check_proof(request: Request, known: Known | None) -> None:
 
 def _hash(line: str) -> bytes:
     try:
-        raw = base64.b64decode(line, validate=True)
-    except binascii.Error:
-        raise ValueError("a hash is not base64") from None
-    if len(raw) != 32 or base64.b64encode(raw).decode() != line:
-        raise ValueError("a hash is 32 bytes in canonical base64")
+        raw = base64text.decode(line)
+    except ValueError as error:
+        raise ValueError(f"a hash {error}") from None
+    if len(raw) != 32:
+        raise ValueError(f"a hash has 32 bytes, this one has {len(raw)}")
     return raw
