@@ -22,11 +22,11 @@ from cli.sources import open_ledger
 from cli.workspace import apply_changes, change, read_file
 from ledger.checkpoint import Checkpoint
 from ledger.contradiction import EvidenceError, Fork, ForkEvidence, make_evidence, parse_evidence, verify_evidence
-from ledger.errors import NoteError
+from ledger.errors import LedgerContentError, NoteError
 from ledger.keyring import Keyring
 from ledger.merkle import range_root
 from ledger.proof import TlogProof, parse_proof
-from ledger.source import Source
+from ledger.source import DirectorySource, Source
 from ledger.tilenodes import TileNodes
 from ledger.twin_epochs import FORMAT as TWINS
 from ledger.twin_epochs import (
@@ -73,7 +73,8 @@ class Side:
 def compare(session: Session, *, one: str, other: str, key_paths: tuple[Path, ...], path: Path | None) -> None:
     """Compare two finished checkpoints or ledgers, and turn a contradiction into evidence.
 
-    A and B are checkpoint files, receipts, or ledgers (folder, tar, address). Exit code 0: they agree. Exit code 1:
+    A and B are checkpoint files, receipts, or ledgers (folder, tar, address); of verify/ledger, what a plain `verify`
+    leaves will do where its tiles suffice. Exit code 0: they agree. Exit code 1:
     they contradict each other, and the evidence is written, or one of them does not count. Of two sizes, the longer
     side must be a ledger, since only its tiles show what it was at the smaller size. Receipts (`ledger receipt --seq`)
     of two entries that opened a Coordinator's epoch on one and the same entry prove a fork whatever their sizes are.
@@ -93,7 +94,15 @@ def compare(session: Session, *, one: str, other: str, key_paths: tuple[Path, ..
                     f"{side.name} is of, so that it can be seen what it was at {size}"
                 )
             nodes = TileNodes(longer.size, tile_reader(side.source))
-            return range_root(0, size, nodes.node), nodes.consistency(size)
+            try:
+                return range_root(0, size, nodes.node), nodes.consistency(size)
+            except LedgerContentError:
+                if side.keys is not None:
+                    raise
+                raise UsageFaultError(
+                    f"{side.name} holds only the tiles that `contrast verify` needed, and those of size {size} are not "
+                    "among them: `contrast verify --full` leaves the whole ledger"
+                ) from None
 
         twins = _twins(sides, keyrings)
         files: dict[Path, bytes] = {}
@@ -220,6 +229,10 @@ def _side(stack: ExitStack, where: str) -> Side:
             return Side(name=where, note=proof.checkpoint_raw.encode(), proof=proof)
         if raw.startswith(b"contrast.invalid/"):
             return Side(name=where, note=raw)
+    if (path / "checkpoint").is_file() and not (path / "tile" / "entries").is_dir():
+        # What a plain `verify` leaves: the checkpoint, and the hash tiles that its proofs needed. It names no keys.
+        source = DirectorySource(path)
+        return Side(name=where, note=source.checkpoint(), source=source)
     opened = stack.enter_context(open_ledger(where))
     note = opened.source.checkpoint()
     size = int(note.split(b"\n", 2)[1])

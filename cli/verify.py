@@ -20,6 +20,7 @@ from cli.errors import DiffersError, LocalFileError, RefusedError
 from cli.fetch import fetch_ledger
 from cli.fetch_control import fetch_control
 from cli.heads import Head
+from cli.judging import policy_file
 from cli.memory import Memory
 from cli.options import (
     PATHS,
@@ -34,8 +35,8 @@ from cli.output import Output
 from cli.release import release
 from cli.session import Session, example, json_option
 from cli.verify_answer import Answer
-from cli.verifying import Verified, control_head, verify_control, verify_ledger, write_results
-from cli.workspace import Workspace, apply_changes, read_file, read_optional, replace_folder
+from cli.verifying import Verified, control_head, demand_past, verify_control, verify_ledger, write_results
+from cli.workspace import Workspace, apply_changes, read_file, replace_folder
 from cli.yardstick import Yardstick, by_manifest, by_values, check_simulated
 from ledger.cosigned import Asked
 from ledger.source import DirectorySource, Source
@@ -150,9 +151,8 @@ def _yardstick(
         name = str(manifest_path)
         manifest = parse_manifest(read_file(manifest_path, what="manifest"), name=name, recorded=True)
         return by_manifest(manifest, name=name, policy_hashes=policy_hashes, file=values), (name, manifest)
-    policy_raw = read_optional(workspace.coordinator_policy, what="Coordinator policy digest")
-    policy_file = None if policy_raw is None else (workspace.shown(workspace.coordinator_policy), policy_raw)
-    return by_values(release(), file=values, policy_hashes=policy_hashes, policy_file=policy_file), None
+    found = policy_file(workspace)
+    return by_values(release(), file=values, policy_hashes=policy_hashes, policy_file=found), None
 
 
 async def _fetch(job: Job, memory: Memory, folder: Path, output: Output) -> tuple[AttestedCoordinator, Source]:
@@ -193,6 +193,8 @@ def _judge(job: Job, source: Source, attested: AttestedCoordinator, memory: Memo
     remembered = _recall(job, memory, attested)
     judge = verify_ledger if job.full else verify_control
     verified = judge(source, job.yardstick, attested.statement, remembered, address=address)
+    newest = verified.head.size - 1 if job.full else control_head(attested.statement, address=address).seq
+    demand_past(source, newest, job.now, address=address)
     if job.expected is not None:
         name, mine = job.expected
         in_force = verified.report.manifests[-1].manifest

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
@@ -9,6 +10,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from audit.control import judge_control
+from audit.reading import MAX_AHEAD_MS
 from audit.receipt import keyring_of
 from audit.replay import replay
 from audit.report import Report
@@ -17,7 +19,9 @@ from cli.heads import Head, check_extends, render_heads
 from cli.memory import demand_proof
 from cli.yardstick import Yardstick
 from coordinator.events import Link
+from coordinator.times import shown
 from ledger.checked import CheckedSource
+from ledger.entry import parse_entry
 from ledger.merkle import Frontier, leaf_hash
 from ledger.note import VerifierKey
 from ledger.source import DirectorySource, Source
@@ -87,6 +91,22 @@ def verify_control(
         demand_proof(remembered, offered, TileNodes(offered.size, lambda tile: _tile(source, tile)), address=address)
     _demand_agreement(report, statement, address)
     return Verified(report=report, head=offered)
+
+
+def demand_past(source: Source, seq: int, now: datetime, *, address: str) -> None:
+    """Demand that entry *seq* of a verified ledger, and so every entry before it, is not dated after *now*.
+
+    Times never decrease, so the last entry that was read speaks for all of them. An hour is granted, as to everybody.
+
+    Raises:
+        RefusedError: it is dated later.
+    """
+    latest_ms = parse_entry(source.entry(seq), seq).body.time_ms
+    if latest_ms > int(now.timestamp() * 1000) + MAX_AHEAD_MS:
+        raise RefusedError(
+            f"the ledger of {address} is dated after this moment: its host's clock was ahead, or yours is behind",
+            details=(f"entry {seq} says {shown(latest_ms)}", f"your clock says {now:%Y-%m-%d %H:%M:%S} UTC"),
+        )
 
 
 def control_head(statement: Statement, *, address: str) -> Link:

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -295,6 +296,30 @@ def test_one_history_agrees_with_itself(forked: Forked) -> None:
     for one, other in (("verify/ledger", "verify/ledger"), ("receipt", "verify/ledger"), ("receipt", "receipt")):
         assert "they agree" in forked.mine.ok("ledger", "compare", one, other, *keys).output
     assert not (forked.mine.root / "fork.json").exists()
+
+
+def test_what_a_plain_verify_leaves_is_a_side(forked: Forked, tmp_path: Path) -> None:
+    """Who never ran --full has a history to hold against another's all the same."""
+    store, keys = MemoryStore(), ("--vkeys", "verify/ledger.vkeys")
+    (tmp_path / "plain").mkdir()
+    world = World(tmp_path / "plain")
+    with live_coordinator(store) as live:
+        set_manifest(world, live)
+        (world.root / "old").write_text(live.running.service.ledger.finished or "")
+        live.issue()
+        world.ok("verify", "-c", live.address, "-m", "manifest.json", SIMULATED)
+    assert not (world.root / "verify" / "ledger" / "tile" / "entries").exists()
+    assert "at sizes 3 and 5" in world.ok("ledger", "compare", "old", "verify/ledger", *keys).output
+    assert "they agree" in world.ok("ledger", "compare", "verify/ledger", "verify/ledger", *keys).output
+    shutil.rmtree(world.root / "verify" / "ledger" / "tile")
+    compare = ("ledger", "compare", "old", "verify/ledger", *keys)
+    world.refused(*compare, because="`contrast verify --full` leaves the whole ledger", status=2)
+    # Of the fork, the longer side as a plain verify leaves it.
+    shutil.rmtree(forked.yours.root / "verify" / "ledger" / "tile" / "entries")
+    both = (*keys, "--vkeys", str(forked.yours.root / "verify" / "ledger.vkeys"))
+    theirs = str(forked.yours.root / "verify" / "ledger")
+    forked.mine.refused("ledger", "compare", "receipt", theirs, *both, "-o", "found.json", because="FORKED")
+    forked.mine.ok("ledger", "check-evidence", "found.json", *both)
 
 
 def test_a_draft_is_no_side(forked: Forked, tmp_path: Path) -> None:

@@ -1,13 +1,18 @@
 """A ledger may grow, and nothing else: rolled back, forked and replaced are told apart, with both heads shown."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from audit.reading import MAX_AHEAD_MS
 from cli.errors import ForkedError, HeadError, RefusedError, ReplacedError, RolledBackError
 from cli.heads import Head, check_extends, parse_heads, render_heads
+from tests.cli.test_against_coordinator import SIMULATED, set_manifest
+from tests.support.cli_world import World, live_coordinator
+from tests.support.coordinator import Clock
 
 SEEN = Head(origin="contrast.invalid/aa", ledger_key=b"k" * 32, size=5, root=b"5" * 32, checkpoint=b"note\n")
 GROWN = replace(SEEN, size=9, root=b"9" * 32)
@@ -48,6 +53,21 @@ def test_anything_else_is_loud_and_shows_both_heads(offered: Head, root_at: obje
     assert offered.root.hex() in text
     assert f"{SEEN.size} entries" in text
     assert f"{offered.size} entries" in text
+
+
+def test_a_ledger_of_the_future_is_refused(tmp_path: Path) -> None:
+    """What was decided at a time that has not come was judged by certificates and lists that nobody has seen."""
+    world, clock = World(tmp_path), Clock()
+    clock.offset_ms = 2 * MAX_AHEAD_MS
+    with live_coordinator(clock=clock) as live:
+        set_manifest(world, live)
+        live.issue()
+        before = world.files()
+        for full in ((), ("--full",)):
+            verify = ("verify", "-c", live.address, "-m", "manifest.json", SIMULATED, *full)
+            said = world.refused(*verify, because="is dated after this moment").output
+            assert f"entry {4 if full else 2} says" in said
+            assert world.files() == before
 
 
 def test_only_a_replaced_ledger_mentions_the_way_out() -> None:

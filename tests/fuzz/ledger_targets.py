@@ -2,19 +2,24 @@
 
 from pathlib import Path
 
+import pytest
+from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey
+
 from coordinator.events import CONTROL_TYPES, EventError, decode_payload
 from ledger.checkpoint import read_checkpoint
 from ledger.codec import unpack
 from ledger.contradiction import EvidenceError, parse_evidence
 from ledger.cose import parse_receipt
+from ledger.cosigned import Asked, cosigned_by
 from ledger.entry import Entry, parse_entry, parse_raw
 from ledger.errors import CodecError, LedgerContentError, NoteError, ProofError
-from ledger.keyring import parse_keyring
-from ledger.note import VerifierKey, ed25519_key, open_note
+from ledger.keyring import Keyring, parse_keyring
+from ledger.note import MLDSASigner, TimedNoteSigner, VerifierKey, ed25519_key, open_note
 from ledger.policyfile import parse_policy
 from ledger.proof import parse_proof
 from ledger.shapes import Shapes
 from ledger.tiles import decode_bundle, encode_bundle, parse_path
+from ledger.twin_epochs import parse_epoch_evidence, verify_epoch_evidence
 from ledger.witness import WitnessError, parse_request
 from tests.fuzz.targets import Target
 from tests.support.ledger_machine import EPOCH, LEDGER, ORIGIN
@@ -79,6 +84,40 @@ def _text(raw: bytes) -> str:
     return raw.decode("utf-8", "surrogateescape")
 
 
+def _epoch_fork(raw: bytes) -> None:
+    """Read, then judged by keys that know nothing of it: the receipts inside are a stranger's, too."""
+    evidence = parse_epoch_evidence(raw)
+    with pytest.raises(EvidenceError):
+        verify_epoch_evidence(evidence, [Keyring(_KEYS[0], (), ())])
+
+
+def _cosigned(raw: bytes) -> None:
+    """As a checkpoint from elsewhere, and as the ledger's own."""
+    own = read_checkpoint(_NOTE)
+    lines = [f"witness {each.name[0]} {each}\n" for each in _WITNESSES]
+    policy = parse_policy("".join([*lines, "group two 2 a b\nquorum two\n"]).encode())
+    for note, others in ((_NOTE, (("elsewhere", raw),)), (raw, ())):
+        try:
+            cosigned_by(
+                Asked(policy, others),
+                note,
+                ledger_key=_KEYS[0],
+                checkpoint=own,
+                root_at=lambda size: bytes([size % 256] * 32),
+            )
+        except NoteError:
+            if not others:
+                raise
+
+
+_COSIGNERS: list[MLDSASigner | TimedNoteSigner] = [
+    TimedNoteSigner("a.example", EPOCH),
+    MLDSASigner("b.example", MLDSA44PrivateKey.from_seed_bytes(bytes(32))),
+]
+_WITNESSES = [signer.key for signer in _COSIGNERS]
+_COSIGNED = (
+    _NOTE + "".join(each.line(_NOTE.partition(b"\n\n")[0] + b"\n", 1_790_000_000) for each in _COSIGNERS).encode()
+)
 _KEYS = [
     ed25519_key(ORIGIN, LEDGER.public_key().public_bytes_raw()),
     ed25519_key(f"{ORIGIN}/epoch", EPOCH.public_key().public_bytes_raw()),
@@ -102,7 +141,9 @@ LEDGER_TARGETS: dict[str, Target] = {
     "cose_receipt": Target(parse_receipt, (ProofError,), ("tlog/*/*.cose",)),
     "keyring": Target(parse_keyring, (NoteError,), (), (str(_KEYS[0]).encode() + b"\n",)),
     "witness_policy": Target(parse_policy, (NoteError,), (), (b"log " + str(_KEYS[0]).encode() + b"\nquorum none\n",)),
-    "fork_evidence": Target(parse_evidence, (EvidenceError, NoteError, ProofError), (), (_NOTE + b"\n" + _NOTE,)),
+    "fork_evidence": Target(parse_evidence, (EvidenceError, NoteError, ProofError), (), _examples("fork-evidence")),
+    "epoch_fork_evidence": Target(_epoch_fork, (EvidenceError,), (), _examples("epoch-fork-evidence")),
+    "cosigned": Target(_cosigned, (NoteError,), (), (_COSIGNED, _NOTE)),
     "entry": Target(_entry, (LedgerContentError,), (), (*(entry.raw for entry in _ENTRIES), *_examples("entry"))),
     "canonical": Target(unpack, (CodecError,), (), _examples("canonical")),
     "event": Target(

@@ -18,6 +18,7 @@ from ledger.note import (
     KeyType,
     MLDSASigner,
     NoteSigner,
+    TimedNoteSigner,
     VerifierKey,
     cosignature_time,
     mldsa44_key,
@@ -212,6 +213,29 @@ def test_the_mldsa_cosigner_signs_what_the_specification_says() -> None:
     assert cosignature_time(split_note(note.encode())[1][0].signature) == 1_790_000_000
     with pytest.raises(NoteError):
         open_note(note.replace("\n7\n", "\n8\n").encode(), [key])
+
+
+def test_an_mldsa_cosignature_is_none_of_a_checkpoint_with_extension_lines() -> None:
+    """It does not cover them: whoever stands between could write there what he likes, under a good signature."""
+    signer = MLDSASigner(ORIGIN, MLDSA44PrivateKey.from_seed_bytes(bytes(32)))
+    text = CHECKPOINT.text()
+    line = signer.line(text.encode(), 1_790_000_000)
+    with pytest.raises(NoteError, match="does not verify"):
+        open_note(f"{text}what nobody signed\n\n{line}".encode(), [signer.key])
+    with pytest.raises(ValueError, match="extension"):
+        signer.line(f"{text}extension\n".encode(), 1_790_000_000)
+
+
+@pytest.mark.parametrize("lattice", [False, True], ids=["ed25519", "ml-dsa-44"])
+def test_a_cosignature_is_dated_as_every_reader_can_read_it(*, lattice: bool) -> None:
+    """Readers with signed 64-bit times refuse it or see one before 1970, and two auditors would disagree."""
+    signer = (
+        MLDSASigner(ORIGIN, MLDSA44PrivateKey.from_seed_bytes(bytes(32))) if lattice else TimedNoteSigner("w", LEDGER)
+    )
+    text = CHECKPOINT.text()
+    assert open_note(f"{text}\n{signer.line(text.encode(), 2**63 - 1)}".encode(), [signer.key])[1] == [signer.key]
+    with pytest.raises(NoteError, match="2\\^63-1 seconds"):
+        open_note(f"{text}\n{signer.line(text.encode(), 2**63)}".encode(), [signer.key])
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a+b", "a\u2003b", "a\nb", "a\x00b"])

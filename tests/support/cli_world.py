@@ -18,7 +18,7 @@ from cli.program import cli
 from coordinator.witnessing import Witnessing
 from ledger.store import Store
 from manifest.model import Role
-from tests.support.coordinator import Running, coordinator
+from tests.support.coordinator import Clock, Running, coordinator
 from tests.support.deployment import COORDINATOR_POLICY, Deployment, Pod, digest, owner_key, share_key
 from wire.messages import CertificateResponse
 from wire.routes import Port
@@ -58,6 +58,7 @@ def live_coordinator(
     issuer: Issuer | None = None,
     port: int = 0,
     witnessing: Witnessing | None = None,
+    clock: Clock | None = None,
 ) -> Iterator[LiveCoordinator]:
     """Start a Coordinator on *store*; *port* 0 is any free one."""
     started: list[LiveCoordinator | BaseException] = []
@@ -68,7 +69,7 @@ def live_coordinator(
         def at(settings: Any) -> Any:
             return dataclasses.replace(settings, user_port=port)
 
-        async with coordinator(store, issuer=issuer, change=at, witnessing=witnessing) as running:
+        async with coordinator(store, issuer=issuer, clock=clock, change=at, witnessing=witnessing) as running:
             stop.append(asyncio.Event())
             started.append(LiveCoordinator(running, asyncio.get_running_loop()))
             ready.set()
