@@ -27,6 +27,8 @@ REFUSAL_CODES = (
 """The 16 codes of ``attestation.refused``; whatever else happens counts as ``other``."""
 _SAMPLE_BYTES = 512
 _SHARE = 4
+_PATIENCE_S = 2.0
+_SLOW = 32 * 1024  # Bytes a second: what comes slower makes way for who waits outside.
 _LABEL = b"contrast/challenge/v1\x00"
 
 
@@ -66,6 +68,23 @@ class Challenges:
         return mac.digest()[:16]
 
 
+@dataclass(slots=True, eq=False, kw_only=True)
+class Reading:
+    """A request whose body is on its way: whose, since when (seconds of the event loop), how much has come."""
+
+    route: str
+    peer: str
+    end: asyncio.Timeout
+    began_s: float
+    received: int = 0
+    gave_way: bool = False
+
+    def is_slow(self, now_s: float) -> bool:
+        """Whether it has had its time, and less came in it than a slow line brings."""
+        age_s = now_s - self.began_s
+        return age_s >= _PATIENCE_S and self.received < age_s * _SLOW
+
+
 class Gate:
     """Bounds on requests in work: per route over all peers, per peer over all routes, and per peer and route.
 
@@ -75,6 +94,9 @@ class Gate:
         heavy: Routes that have fewer places, because each of their requests may take much memory. One peer gets a
             quarter of a route's places at most, and half of those that are left: however much a few peers have in
             work, a newcomer finds a place.
+
+    Where there is none, the request whose body has been awaited longest makes way, if it hardly comes: a few headers
+    would hold every place of an address that many stand behind.
     """
 
     def __init__(self, *, per_peer: int, per_route: int, heavy: Mapping[str, int] | None = None) -> None:
@@ -84,6 +106,7 @@ class Gate:
         self._peers: dict[str, int] = {}
         self._routes: dict[str, int] = {}
         self._shares: dict[str, int] = {}
+        self._readings: dict[Reading, None] = {}  # The oldest first.
         self._closed = False
         self.idle = asyncio.Event()
         """Set while nothing is in work."""
@@ -106,18 +129,14 @@ class Gate:
         at_peer, at_route = self._peers.get(peer, 0), self._routes.get(route, 0)
         both = f"{peer} {route}"
         share = self._shares.get(both, 0)
-        if at_peer >= self._per_peer:
-            raise BusyError(
-                "This peer has too many requests in work.", seen=str(at_peer + 1), wanted=f"at most {self._per_peer}"
-            )
         most = min(self._per_route, self._heavy.get(route, self._per_route))
-        if at_route >= most:
-            raise BusyError("This route has too many requests in work.", wanted=f"at most {most}")
         allowed = max(1, min(most // _SHARE, (most - at_route) // 2))
-        if share >= allowed:
-            raise BusyError(
-                "This peer has its share of this route's places.", seen=str(share + 1), wanted=f"at most {allowed}"
-            )
+        busy = self._busy(at_peer, at_route, share, most=most, allowed=allowed)
+        if busy is not None:
+            of_peer = at_peer >= self._per_peer or share >= allowed
+            of_route = at_route >= most or share >= allowed
+            if not self._make_way(peer if of_peer else None, route if of_route else None):
+                raise busy
         self._peers[peer], self._routes[route], self._shares[both] = at_peer + 1, at_route + 1, share + 1
         self.idle.clear()
         try:
@@ -128,6 +147,44 @@ class Gate:
             _release(self._shares, both)
             if not self._routes:
                 self.idle.set()
+
+    def _busy(self, at_peer: int, at_route: int, share: int, *, most: int, allowed: int) -> BusyError | None:
+        """Why there is no place, if there is none."""
+        if at_peer >= self._per_peer:
+            return BusyError(
+                "This peer has too many requests in work.", seen=str(at_peer + 1), wanted=f"at most {self._per_peer}"
+            )
+        if at_route >= most:
+            return BusyError("This route has too many requests in work.", wanted=f"at most {most}")
+        if share >= allowed:
+            return BusyError(
+                "This peer has its share of this route's places.", seen=str(share + 1), wanted=f"at most {allowed}"
+            )
+        return None
+
+    @contextmanager
+    def reading(self, route: str, peer: str, end: asyncio.Timeout) -> Iterator["Reading"]:
+        """Hold a place whose request's body is awaited until *end*, which comes at once if it makes way."""
+        reading = Reading(route=route, peer=peer, end=end, began_s=asyncio.get_running_loop().time())
+        self._readings[reading] = None
+        try:
+            yield reading
+        finally:
+            self._readings.pop(reading, None)
+
+    def _make_way(self, peer: str | None, route: str | None) -> bool:
+        """Take the place of the longest awaited of these requests that hardly comes; False if there is none."""
+        if not self._readings:
+            return False
+        now_s = asyncio.get_running_loop().time()
+        for reading in self._readings:
+            fits = peer in (None, reading.peer) and route in (None, reading.route)
+            if fits and reading.is_slow(now_s):
+                del self._readings[reading]
+                reading.gave_way = True
+                reading.end.reschedule(now_s)
+                return True
+        return False
 
     @property
     def in_work(self) -> int:

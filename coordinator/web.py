@@ -14,6 +14,7 @@ from aiohttp.typedefs import Middleware
 from attestation.errors import IssueError
 from coordinator.admission import Gate
 from coordinator.errors import (
+    BusyError,
     CoordinatorError,
     MalformedRequestError,
     MethodNotAllowedError,
@@ -34,6 +35,8 @@ _T = TypeVar("_T", bound=msgspec.Struct)
 _JSON = "application/json"
 _LARGE = 128 * 1024
 _PIECE = 64 * 1024
+_GATE = web.RequestKey("gate", Gate)  # That the request came through, under the name of its route.
+_ROUTE = web.RequestKey("route", str)
 _encode = msgspec.json.Encoder().encode
 log = structlog.get_logger("coordinator.web")
 
@@ -98,18 +101,23 @@ async def _read_body(request: web.Request, limit: int, timeout_s: float) -> byte
         raise TooLargeError(seen=f"{declared} bytes", wanted=f"at most {limit} bytes")
     content = request.content
     chunks: list[bytes] = []
-    size = 0
-    try:
-        async with asyncio.timeout(timeout_s):
-            while chunk := await content.readany():
-                chunks.append(chunk)
-                size += len(chunk)
-                if size > limit:
-                    raise TooLargeError(seen=f"more than {limit} bytes", wanted=f"at most {limit} bytes")
-    except TimeoutError:
-        raise MalformedRequestError("The body did not arrive in time.", wanted=f"within {timeout_s:.0f} s") from None
-    except web.RequestPayloadError as error:
-        raise MalformedRequestError(f"The body ended early: {error}") from None
+    end = asyncio.timeout(timeout_s)
+    with request[_GATE].reading(request[_ROUTE], peer_of(request.remote or ""), end) as reading:
+        try:
+            async with end:
+                while chunk := await content.readany():
+                    chunks.append(chunk)
+                    reading.received += len(chunk)
+                    if reading.received > limit:
+                        raise TooLargeError(seen=f"more than {limit} bytes", wanted=f"at most {limit} bytes")
+        except TimeoutError:
+            if reading.gave_way:
+                raise BusyError("The body came so slowly that its place was given to another request.") from None
+            raise MalformedRequestError(
+                "The body did not arrive in time.", wanted=f"within {timeout_s:.0f} s"
+            ) from None
+        except web.RequestPayloadError as error:
+            raise MalformedRequestError(f"The body ended early: {error}") from None
     return b"".join(chunks)
 
 
@@ -231,7 +239,8 @@ def guard(gate: Gate, metrics: Metrics, *, answer_timeout_s: float, access_log: 
         resource = request.match_info.route.resource
         route = resource.canonical if resource is not None else "unknown"
         try:
-            with gate.hold(f"{request.method} {route}", peer_of(request.remote or "")):
+            request[_GATE], request[_ROUTE] = gate, f"{request.method} {route}"
+            with gate.hold(request[_ROUTE], peer_of(request.remote or "")):
                 response = await handler(request)
                 response = await _hand_over(request, response, answer_timeout_s)
         except asyncio.CancelledError:

@@ -10,6 +10,7 @@ from http import HTTPStatus
 
 import pytest
 
+from coordinator import admission
 from coordinator.admission import Gate, RefusalCounter
 from coordinator.commands import Command, RecordRefusal
 from coordinator.errors import BusyError
@@ -19,7 +20,7 @@ from coordinator.state import State
 from ledger.memory import MemoryStore
 from ledger.writer import Committed
 from tests.coordinator.test_evidence import until
-from tests.coordinator.test_story import certificate, set_manifest
+from tests.support.acts import certificate, set_manifest
 from tests.support.coordinator import Running, coordinator
 from tests.support.deployment import Pod
 from wire.json import encode
@@ -171,6 +172,47 @@ def test_half_a_surrogate_pair_can_still_be_refused() -> None:
     assert len((refused.seen + refused.wanted).encode()) <= 512
     problem = make_problem("evidence_refused", HTTPStatus.FORBIDDEN, "\ud800", seen="\ud800" * 2000)
     assert parse_problem(problem.bytes()).detail == "?"
+
+
+@pytest.mark.parametrize(
+    ("limits", "places"),
+    [
+        pytest.param(Limits(requests_per_peer=2), 2, id="all of a peer"),
+        pytest.param(Limits(requests_per_route=1), 1, id="all of a route"),
+        pytest.param(Limits(requests_per_route=8), 2, id="a share"),
+    ],
+)
+async def test_bodies_that_hardly_come_make_way(limits: Limits, places: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few headers every now and then held all places of an address, and a whole cluster may stand behind it."""
+    monkeypatch.setattr(admission, "_PATIENCE_S", 0.05)
+    async with coordinator(limits=limits) as running:
+        await set_manifest(running)
+        stalled = []
+        for _ in range(places):
+            reader, writer = await connect(running, Port.MESH)
+            writer.write(
+                b"POST /v1/certificates HTTP/1.1\r\nHost: c\r\nContent-Type: application/json\r\n"
+                b"Content-Length: 5000\r\n\r\n{"
+            )
+            stalled.append((reader, writer))
+        await until(lambda: in_work(running) == places)
+        await asyncio.sleep(0.1)
+        await certificate(running, Pod())
+        assert (await asyncio.wait_for(stalled[0][0].readline(), 30))[9:12] == b"429"  # Told what became of it.
+        for _, writer in stalled:
+            writer.transport.abort()
+
+
+async def test_a_body_that_comes_keeps_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An owner behind a slow line must be able to send a manifest of megabytes while strangers knock."""
+    monkeypatch.setattr(admission, "_PATIENCE_S", 0.0)
+    monkeypatch.setattr(admission, "_SLOW", 1)
+    gate = Gate(per_peer=1, per_route=8)
+    with gate.hold("r", "a"), gate.reading("r", "a", asyncio.timeout(30)) as reading:
+        reading.received = 1_000_000
+        with pytest.raises(BusyError), gate.hold("r", "a"):
+            pass
+    assert not reading.gave_way
 
 
 async def test_a_request_during_the_stop_is_told_so_and_one_in_work_ends() -> None:
