@@ -94,12 +94,15 @@ def _twins(subjects: Sequence[Subject], policies: Mapping[bytes, Policy]) -> tup
     return tuple(notes)
 
 
-def _left_out(subjects: Sequence[Subject], existing: Manifest | None) -> tuple[str, ...]:
-    if existing is None:
-        return ()
+def left_out(subjects: Sequence[Subject], existing: Manifest | None) -> Mapping[bytes, Policy]:
+    """Return the entries of *existing* that belong to no pod any more."""
     kept = {subject.digest for subject in subjects} | {subject.before for subject in subjects}
+    policies: Mapping[bytes, Policy] = {} if existing is None else existing.policies
+    return {digest: policy for digest, policy in policies.items() if digest not in kept}
+
+
+def _left_out(subjects: Sequence[Subject], existing: Manifest | None) -> tuple[str, ...]:
     return tuple(
         f"the entry {digest.hex()} ({', '.join(policy.sans)}) is left out: no pod of the YAML has this policy"
-        for digest, policy in existing.policies.items()
-        if digest not in kept
+        for digest, policy in left_out(subjects, existing).items()
     )

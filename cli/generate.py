@@ -8,15 +8,25 @@ import click
 
 from attestation.reference import ReferenceValues
 from cli.deployment import demand_paths, read_deployment
-from cli.entries import Entries, entries
+from cli.entries import Entries, entries, left_out
 from cli.errors import DiffersError, UsageFaultError
-from cli.imaging import VERITY, ImageChoices, fetch_images, image_options, lock_change, pause_image, read_lock
+from cli.imaging import (
+    VERITY,
+    ImageChoices,
+    fetch_images,
+    image_options,
+    lock_change,
+    pause_image,
+    read_lock,
+    short_name,
+)
 from cli.options import PATHS, manifest_option
 from cli.owners import Owners, seedshare_owners, workload_owners
 from cli.planning import OURS, Faults, YamlPlan, check_pods, pinned_image, plan_yaml
 from cli.policies import policy_maker
 from cli.release import release
 from cli.session import Session, example, json_option
+from cli.since import changed_lines, document, seen, show
 from cli.workspace import FileChange, Workspace, apply_changes, change, read_file, read_optional
 from cli.yardstick import render_policy_file
 from images.config import VerityLayer
@@ -55,6 +65,7 @@ class Plan:
 
     changes: tuple[FileChange, ...]
     policies: Mapping[bytes, Policy]
+    removed: Mapping[bytes, Policy]
     yaml: YamlPlan
     notes: tuple[str, ...]
 
@@ -175,11 +186,12 @@ def generate(
         initdata=initdata,
     )
     with session.output.progress("computing policies") as bars:
-        plan = make_plan(wanted, workspace, lambda image: bars(image.reference, image.done, image.total))
+        plan = make_plan(wanted, workspace, lambda image: bars(short_name(image.reference), image.done, image.total))
     if check and plan.changes:
+        pods = seen(plan.yaml.subjects, plan.yaml.policies, plan.yaml.before)
         raise DiffersError(
             f"not up to date ({len(plan.changes)} of the files that `contrast generate` writes): run it",
-            details=tuple(workspace.shown(item.path) for item in plan.changes),
+            details=(*(workspace.shown(item.path) for item in plan.changes), *changed_lines(pods)),
         )
     apply_changes(plan.changes)
     _tell(session, plan)
@@ -282,6 +294,7 @@ def _complete(
     return Plan(
         changes=(*owners.created, *shares.created, *yaml.changes, *manifest, *digests),
         policies=found.policies,
+        removed=left_out(yaml.subjects, existing),
         yaml=yaml,
         notes=(*yaml.notes, *found.notes, *owners.notes, *shares.notes),
     )
@@ -345,38 +358,11 @@ def _initializer(images: ImageStore, reference: str) -> str:
 def _tell(session: Session, plan: Plan) -> None:
     output, workspace = session.output, session.workspace
     changed = [workspace.shown(item.path) for item in plan.changes]
+    pods = seen(plan.yaml.subjects, plan.yaml.policies, plan.yaml.before)
     for note in plan.notes:
         output.note(note)
-    output.document(
-        {
-            "ok": True,
-            "changed": changed,
-            "notes": list(plan.notes),
-            "pods": [
-                {
-                    "name": item.name,
-                    "kind": item.kind,
-                    "where": item.where,
-                    "policy": item.digest.hex(),
-                    "sans": list(plan.policies[item.digest].sans),
-                    "workload_secret_id": plan.policies[item.digest].workload_secret_id,
-                    "coordinator": item.coordinator,
-                }
-                for item in plan.yaml.subjects
-            ],
-        }
-    )
-    output.table(
-        "",
-        ["pod", "policy", "names in its certificate"],
-        [
-            (
-                f"{item.name}{' (Coordinator)' if item.coordinator else ''}",
-                item.digest.hex()[:16],
-                ", ".join(plan.policies[item.digest].sans),
-            )
-            for item in plan.yaml.subjects
-        ],
-    )
+    about = document(pods, plan.yaml.images, plan.policies, plan.removed)
+    output.document({"ok": True, "changed": changed, "notes": list(plan.notes), **about})
+    show(output, pods, plan.yaml.images, plan.policies, plan.removed)
     output.say()
     output.say(f"written: {', '.join(changed)}" if changed else "nothing to change, everything is up to date")

@@ -195,6 +195,12 @@ def lock_change(path: Path, before: Lock, source: ImageSource) -> tuple[FileChan
     return change(path, before.with_images(source.locked).render(), what="image lock")
 
 
+def short_name(reference: str) -> str:
+    """*reference* as a bar is named: by its tag, which stays when the digest becomes known, else by a short digest."""
+    name, _, digest = reference.partition("@sha256:")
+    return name if ":" in name.rpartition("/")[2] or not digest else f"{name}@{digest[:12]}"
+
+
 def _references(resources: ResourceSet, *, pin: bool) -> Iterator[str]:
     for workload in resources.confidential:
         for kind in ("initContainers", "containers"):

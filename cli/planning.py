@@ -67,12 +67,38 @@ class Faults:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UsedImage:
+    """One image of the confidential pods.
+
+    Attributes:
+        reference: as it stands in the YAML afterwards.
+        pods: names of those that use it, in order.
+        pinned_at: where it got its digest by this run, the first place; None where it had it.
+    """
+
+    reference: str
+    pods: tuple[str, ...]
+    pinned_at: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class YamlPlan:
-    """The changes of YAML files, the confidential pods in them, and what a person should know."""
+    """The changes of YAML files, the confidential pods in them, and what a person should know.
+
+    Attributes:
+        changes: of YAML files.
+        subjects: the pods.
+        policies: the new ones by digest, as HOSTDATA measures them.
+        before: those that stood in the annotations, likewise.
+        images: of all pods, each once.
+        notes: for people.
+    """
 
     changes: tuple[FileChange, ...]
     subjects: tuple[Subject, ...]
     policies: Mapping[bytes, bytes]
+    before: Mapping[bytes, bytes]
+    images: tuple[UsedImage, ...]
     notes: tuple[str, ...]
 
 
@@ -99,12 +125,15 @@ def plan_yaml(
     edits: dict[str, list[Edit]] = {}
     subjects: list[Subject] = []
     policies: dict[bytes, bytes] = {}
+    olds: dict[bytes, bytes] = {}
+    used: dict[str, dict[str, None]] = {}
+    places: dict[str, list[str]] = {}
     notes: list[str] = []
     if elsewhere := _elsewhere(resources):
         notes.append(elsewhere)
     for workload in resources.confidential:
         with faults.collect(where(workload)):
-            pinned = _pins(workload, images, notes, pin=pin)
+            pinned = _pins(workload, images, places, pin=pin)
             pins = {pin.before: pin.after for pin in pinned}
             mine = replace(settings, runs_as=runs_as(workload, pins, images, notes))
             pod = _with_pins(injected_pod(workload, mine), pins)
@@ -113,6 +142,10 @@ def plan_yaml(
             packed = carried(text)
             old = annotated_policy(workload)
             before = None if old is None else hashlib.sha256(old).digest()
+            if old is not None and before is not None and before != digest:
+                olds[before] = old
+            for image in _images(pod):
+                used.setdefault(image, {})[workload.name] = None
             policies[digest] = text
             subjects.append(subject(workload, resources, policy=digest, before=before))
             edits.setdefault(workload.file.path, []).extend(
@@ -134,7 +167,23 @@ def plan_yaml(
             after = file.apply(edits.get(file.path, []))
             if after != file.raw:
                 changes.append(FileChange(path=Path(file.path), before=file.raw, after=after))
-    return YamlPlan(changes=tuple(changes), subjects=tuple(subjects), policies=policies, notes=tuple(notes))
+    return YamlPlan(
+        changes=tuple(changes),
+        subjects=tuple(subjects),
+        policies=policies,
+        before=olds,
+        images=tuple(
+            UsedImage(reference=image, pods=tuple(pods), pinned_at=next(iter(places.get(image, ())), None))
+            for image, pods in used.items()
+        ),
+        notes=(
+            *notes,
+            *(
+                f"{first}{f' and {len(more)} more places' if more else ''}: the image is now {image}"
+                for image, (first, *more) in places.items()
+            ),
+        ),
+    )
 
 
 def _elsewhere(resources: ResourceSet) -> str:
@@ -191,8 +240,11 @@ class _Pin:
     after: str
 
 
-def _pins(workload: Workload, images: ImageStore, notes: list[str], *, pin: bool) -> list[_Pin]:
-    """Return the images without digest, and ours, which get the digest of the build that is there now."""
+def _pins(workload: Workload, images: ImageStore, places: dict[str, list[str]], *, pin: bool) -> list[_Pin]:
+    """Return the images without digest, and ours, which get the digest of the build that is there now.
+
+    Lines that change are added to *places*, under the image that stands there then.
+    """
     found: list[_Pin] = []
     problems: list[Problem] = []
     for kind in ("initContainers", "containers"):
@@ -211,7 +263,7 @@ def _pins(workload: Workload, images: ImageStore, notes: list[str], *, pin: bool
                 continue
             if pinned != image:
                 found.append(_Pin(path, image, pinned))
-                notes.append(f"{workload.file.path}:{workload.pod_line(*path)}: the image of {workload} is {pinned}")
+                places.setdefault(pinned, []).append(f"{workload.file.path}:{workload.pod_line(*path)}")
     if problems:
         raise ResourceError(problems)
     return found
@@ -225,9 +277,19 @@ def _our_build(images: ImageStore, image: str) -> str:
 
 def _with_pins(pod: dict[str, Data], pinned: Mapping[str, str]) -> dict[str, Data]:
     """Return the pod after injection with the pinned images, each found again by the image that it had."""
+    for container in _containers(pod):
+        if isinstance(image := container.get("image"), str):
+            container["image"] = pinned.get(image, image)
+    return pod
+
+
+def _images(pod: dict[str, Data]) -> Iterator[str]:
+    return (image for container in _containers(pod) if isinstance(image := container.get("image"), str))
+
+
+def _containers(pod: dict[str, Data]) -> Iterator[dict[str, Data]]:
     for kind in ("initContainers", "containers"):
         containers = pod.get(kind)
         for container in containers if isinstance(containers, list) else []:
-            if isinstance(container, dict) and isinstance(image := container.get("image"), str):
-                container["image"] = pinned.get(image, image)
-    return pod
+            if isinstance(container, dict):
+                yield container

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from cli.imaging import HostType, MirrorType
+from cli.imaging import HostType, MirrorType, short_name
 from cli.keys import new_seedshare_owner_key
 from cli.program import cli
 from images.layout import ImageStore
@@ -21,6 +22,7 @@ from localnode.setup import dev_init
 from policy.explain_layers import layers_of
 from policy.rego import policy_data
 from tests.support.real_registry import RealRegistry, need_programs
+from tests.support.terminal import on_terminal, plain
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "emojivoto"
 YAML = """\
@@ -126,6 +128,44 @@ def test_with_lock_and_cache_it_runs_without_the_registry(folder: Folder) -> Non
     assert folder.yaml.read_bytes() == pinned, "the tag means what it meant when it was locked"
 
 
+def test_progress_is_shown_per_image_on_a_terminal_only(
+    folder: Folder,
+) -> None:
+    command = ("generate", "deployment", "--registry-ca", str(folder.registry.ca))
+    with folder.registry.running():
+        status, output = on_terminal(100, *command, cwd=folder.root, env=folder.environ)
+        assert status == 0, output
+        assert "computing policies, 1 of 1 images are here" in plain(output), "once, under its tag"
+        assert "/? bytes" not in plain(output)
+        assert output.endswith("\r\n")
+        assert plain(output).rstrip().splitlines()[-1].startswith("written: ")
+        shutil.rmtree(folder.root / "cache")
+        quiet = folder.ok()
+    assert "images are here" not in quiet.output
+    assert "\x1b" not in quiet.output
+
+
+def test_a_tag_that_moved_is_pinned_as_it_was_until_somebody_asks(folder: Folder) -> None:
+    """Lock and YAML say what runs; a registry alone changes nothing."""
+    with folder.registry.running():
+        folder.ok()
+        before = folder.lock()
+        shutil.rmtree(folder.registry.folder / "layout-demo-app")
+        folder.registry.push("demo/app", {"etc/passwd": "app:x:9:9::/:\n"}, "--config.entrypoint=/other")
+        assert "up to date" in folder.ok().output
+        assert folder.lock() == before
+        text = folder.yaml.read_text()
+        folder.yaml.write_text(re.sub(r"(/demo/app:v1)@sha256:[0-9a-f]+", r"\1", text))
+        folder.ok()
+        assert folder.lock() == before
+        assert folder.yaml.read_text() == text
+        folder.yaml.write_text(re.sub(r"(/demo/app:v1)@sha256:[0-9a-f]+", r"\1", text))
+        output = folder.ok("--update-lock").output
+    assert re.search(r"app changed\n +container app\n +- image: .*\n", output)
+    assert re.search(r"\+ args|\+ command: .*/other", output)
+    assert len(folder.lock()) == 1, "what no pod has any more is not kept where the lock is made anew"
+
+
 @pytest.mark.usefixtures("online")
 def test_no_pin_refuses_with_the_line(folder: Folder) -> None:
     before = folder.yaml.read_bytes()
@@ -212,6 +252,15 @@ def test_a_damaged_lock_is_told(folder: Folder) -> None:
     result = folder.run()
     assert result.exit_code == 1
     assert "images.lock.json" in result.output
+
+
+def test_bars_have_short_names() -> None:
+    """A digest is as long as a terminal is wide."""
+    digest = f"@sha256:{'1' * 64}"
+    assert (
+        short_name(f"localhost:5000/a/b:v1{digest}") == short_name("localhost:5000/a/b:v1") == "localhost:5000/a/b:v1"
+    )
+    assert short_name(f"localhost:5000/a/b{digest}") == "localhost:5000/a/b@111111111111"
 
 
 def test_registries_and_mirrors_are_named_without_scheme() -> None:
