@@ -17,8 +17,8 @@ from coordinator.lane import Lane
 from coordinator.peers import peer_of
 from coordinator.settings import Limits
 from tests.coordinator.test_evidence import until
-from tests.coordinator.test_story import certificate, set_manifest
 from tests.coordinator.test_strangers import in_work
+from tests.support.acts import certificate, set_manifest
 from tests.support.coordinator import Clock, Running, coordinator, problem
 from tests.support.deployment import Deployment, GuestIssuer, Pod, launch, random_nonce
 from wire.json import encode

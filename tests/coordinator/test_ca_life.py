@@ -11,7 +11,7 @@ from coordinator.keys import Seed
 from coordinator.opening import open_ledger
 from ledger.memory import MemoryStore
 from manifest.model import Policy
-from tests.coordinator.test_story import certificate, recover, set_manifest
+from tests.support.acts import certificate, recover, set_manifest
 from tests.support.coordinator import Clock, coordinator
 from tests.support.deployment import Deployment, Pod
 from wire.bundle import parse_bundle

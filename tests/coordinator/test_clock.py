@@ -17,7 +17,7 @@ from ledger.memory import MemoryStore
 from ledger.source import StoreSource
 from ledger.writer import Writer
 from manifest.model import Policy
-from tests.coordinator.test_story import certificate, recover, set_manifest
+from tests.support.acts import certificate, recover, set_manifest
 from tests.support.coordinator import Clock, Running, coordinator
 from tests.support.deployment import Deployment, Pod
 from wire.bundle import parse_bundle

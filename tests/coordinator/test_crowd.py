@@ -18,8 +18,8 @@ from coordinator.settings import Limits
 from ledger.memory import MemoryStore
 from tests.coordinator.test_evidence import until
 from tests.coordinator.test_program import first_set, processor, program
-from tests.coordinator.test_story import certificate, set_manifest
 from tests.coordinator.test_strangers import connect
+from tests.support.acts import certificate, set_manifest
 from tests.support.coordinator import Running, coordinator
 from tests.support.deployment import Pod
 from wire.json import encode

@@ -18,7 +18,7 @@ from attestation.simulated.processor import GuestLaunch, SecureProcessor
 from coordinator.admission import CHALLENGE_LIFE_MS
 from coordinator.events import AttestationRefused, decode_event
 from coordinator.settings import Limits
-from tests.coordinator.test_story import certificate, check_bundle, set_manifest
+from tests.support.acts import certificate, check_bundle, set_manifest
 from tests.support.coordinator import Running, coordinator
 from tests.support.deployment import (
     COORDINATOR_POLICY,

@@ -20,7 +20,7 @@ from ledger.store import Batch
 from manifest.model import Policy
 from manifest.sans import parse_san
 from tests.coordinator.test_evidence import until
-from tests.coordinator.test_story import certificate, check_bundle, recover, set_manifest
+from tests.support.acts import certificate, check_bundle, recover, set_manifest
 from tests.support.coordinator import Running, coordinator, problem
 from tests.support.deployment import VAULT_POLICY, Deployment, Pod
 from wire.bundle import parse_bundle

@@ -15,9 +15,9 @@ from coordinator.refusals import RuleBrokenError
 from ledger.checked import CheckedSource
 from ledger.memory import MemoryStore
 from ledger.source import StoreSource
-from tests.coordinator.test_story import certificate, check_bundle, set_manifest, types
+from tests.support.acts import certificate, check_bundle, recovery_for, set_manifest, types
 from tests.support.coordinator import Running, coordinator
-from tests.support.deployment import Pod, recovery_request, share_key
+from tests.support.deployment import Pod, share_key
 from wire.messages import AcceptedFork, Head, RecoveryRequest, SetManifestResponse
 from wire.problem import RemoteRefusedError
 from wire.sealing import fork_input, sign_recovery
@@ -30,19 +30,10 @@ async def request_of(
     running: Running, shares: SetManifestResponse, heads: Heads, *, key: str = "share"
 ) -> RecoveryRequest:
     """A recovery by the share owner who accepts that *heads* are lost."""
-    raw, statement = await running.statement()
-    there = statement.unverified
-    assert there is not None
-    request = recovery_request(
-        shares.seed_shares[0].sealed,
-        origin=there.origin,
-        hpke_public=bytes.fromhex(statement.hpke_public_key),
-        statement=raw,
-        size=there.size,
-        root=bytes.fromhex(there.root),
-    )
+    raw, _ = await running.statement()
+    request = recovery_for(raw, shares)
     sealed = hashlib.sha256(request.sealed).digest()
-    message = fork_input(there.origin, hashlib.sha256(raw).digest(), sealed, heads)
+    message = fork_input(running.service.state.origin, hashlib.sha256(raw).digest(), sealed, heads)
     fork = AcceptedFork(
         heads=tuple(Head(size=size, root=root.hex()) for size, root in heads),
         signature=sign_recovery(share_key() if key == "share" else share_key(key), message),

@@ -14,7 +14,7 @@ import pytest
 
 from coordinator import errors, refusals
 from coordinator.settings import Limits
-from tests.coordinator.test_story import set_manifest
+from tests.support.acts import set_manifest
 from tests.support.coordinator import coordinator, problem
 from tests.support.deployment import Deployment, Pod, random_nonce
 from wire import routes

@@ -10,8 +10,8 @@ import pytest
 
 from coordinator import server
 from tests.coordinator.test_evidence import until
-from tests.coordinator.test_story import certificate, set_manifest
 from tests.coordinator.test_strangers import connect, in_work
+from tests.support.acts import certificate, set_manifest
 from tests.support.coordinator import Running, coordinator
 from tests.support.deployment import Pod
 from wire.routes import Port

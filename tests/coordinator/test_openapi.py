@@ -4,7 +4,7 @@ from openapi_spec_validator import validate
 
 from coordinator.admission import Gate
 from coordinator.server import Handlers, make_app
-from tests.coordinator.test_story import certificate, set_manifest
+from tests.support.acts import certificate, set_manifest
 from tests.support.coordinator import Running, coordinator
 from tests.support.deployment import Pod
 from wire.openapi import document

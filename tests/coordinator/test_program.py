@@ -23,7 +23,8 @@ from attestation.simulated import socket
 from coordinator.events import CertificateIssued, decode_event
 from coordinator.opening import open_ledger
 from ledger.lmdb_store import LmdbStore
-from tests.support.deployment import Deployment, Pod, launch, random_nonce, recovery_request
+from tests.support.acts import recovery_for
+from tests.support.deployment import Deployment, Pod, launch, random_nonce
 from wire.bundle import parse_bundle
 from wire.client import CoordinatorClient
 from wire.messages import SetManifestResponse
@@ -107,18 +108,7 @@ async def first_set(running: Program) -> SetManifestResponse:
 async def recover(running: Program, shares: SetManifestResponse) -> None:
     async with running.client("user") as client:
         attested = await client.fetch_statement(random_nonce())
-        there = attested.statement.unverified
-        assert there is not None
-        await client.recover(
-            recovery_request(
-                shares.seed_shares[0].sealed,
-                origin=there.origin,
-                hpke_public=bytes.fromhex(attested.statement.hpke_public_key),
-                statement=attested.statement_raw,
-                size=there.size,
-                root=bytes.fromhex(there.root),
-            )
-        )
+        await client.recover(recovery_for(attested.statement_raw, shares))
 
 
 async def test_no_certificate_is_lost_when_the_program_is_killed_under_load(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from coordinator.opening import open_ledger
 from ledger.memory import MemoryStore
 from manifest.model import Policy
-from tests.coordinator.test_story import certificate, recover, set_manifest
+from tests.support.acts import certificate, recover, set_manifest
 from tests.support.coordinator import Running, coordinator
 from tests.support.deployment import (
     WEB_POLICY,

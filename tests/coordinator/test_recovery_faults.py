@@ -12,7 +12,7 @@ from ledger.memory import MemoryStore
 from ledger.store import Batch
 from ledger.writer import IDLE_S
 from tests.coordinator.test_recovery import request_of
-from tests.coordinator.test_story import certificate, recover, set_manifest
+from tests.support.acts import certificate, recover, set_manifest
 from tests.support.coordinator import coordinator
 from tests.support.deployment import Pod, random_nonce
 from wire.messages import RecoveryRequest

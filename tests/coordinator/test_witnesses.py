@@ -25,7 +25,8 @@ from ledger.policyfile import parse_policy
 from ledger.proof import parse_proof, verify
 from ledger.witness import Known
 from tests.coordinator.test_evidence import until
-from tests.coordinator.test_story import (
+from tests.ledger.test_witness import COSIGNERS
+from tests.support.acts import (
     certificate,
     check_bundle,
     ledger_key,
@@ -34,7 +35,6 @@ from tests.coordinator.test_story import (
     set_manifest,
     types,
 )
-from tests.ledger.test_witness import COSIGNERS
 from tests.support.coordinator import Running, coordinator
 from tests.support.deployment import VAULT_POLICY, Pod
 from tests.support.witnesses import RunningWitness, running_witness

@@ -16,7 +16,7 @@ from ledger.memory import MemoryStore
 from ledger.source import write_export
 from manifest.model import Policy
 from tests.coordinator.test_evidence import until
-from tests.coordinator.test_story import certificate, recover, set_manifest
+from tests.support.acts import certificate, recover, set_manifest
 from tests.support.coordinator import Running, coordinator
 from tests.support.deployment import VAULT_POLICY, Deployment, Pod
 from wire.problem import RemoteRefusedError

@@ -19,8 +19,8 @@ from initializer.run import Initializer, World
 from ledger.memory import MemoryStore
 from ledger.policyfile import parse_policy
 from tests.coordinator.test_evidence import until
-from tests.coordinator.test_story import recover, set_manifest
 from tests.coordinator.test_witnesses import know
+from tests.support.acts import recover, set_manifest
 from tests.support.coordinator import Running, coordinator
 from tests.support.deployment import VAULT_POLICY, WEB_POLICY, Deployment, GuestIssuer, launch
 from tests.support.witnesses import running_witness

@@ -17,10 +17,9 @@ from ledger.merkle import Frontier
 from ledger.note import NoteSigner, sign_note
 from ledger.tiles import Tile, tiles_of
 from manifest.model import Policy
-from tests.support.coordinator import Running, coordinator
-from tests.support.deployment import VAULT_POLICY, Deployment, Pod, recovery_request, share_key
-from wire.messages import SetManifestResponse
-from wire.routes import Port
+from tests.support.acts import certificate, recover, set_manifest
+from tests.support.coordinator import coordinator
+from tests.support.deployment import VAULT_POLICY, Deployment, Pod, share_key
 from wire.sealing import open_seed_share
 
 Change = Callable[[int, Event], Event | None]
@@ -127,28 +126,16 @@ async def _live() -> Ledger:
     epochs: dict[bytes, Ed25519PrivateKey] = {}
     async with coordinator(store) as running:
         epochs[running.epoch.public] = running.epoch.signing
-        shares = await _set(running, Deployment())
-        await _certificate(running, Pod())
-        await _certificate(running, Pod(VAULT_POLICY))
-        await _set(running, Deployment().with_policy(b"# new", Policy(sans=("new",))))
-        await _certificate(running, Pod(b"# new"))
+        shares = await set_manifest(running, Deployment())
+        await certificate(running, Pod())
+        await certificate(running, Pod(VAULT_POLICY))
+        await set_manifest(running, Deployment().with_policy(b"# new", Policy(sans=("new",))))
+        await certificate(running, Pod(b"# new"))
     origin = running.service.state.origin
     async with coordinator(store) as again:
         epochs[again.epoch.public] = again.epoch.signing
-        raw, statement = await again.statement()
-        there = statement.unverified
-        assert there is not None
-        request = recovery_request(
-            shares.seed_shares[0].sealed,
-            origin=there.origin,
-            hpke_public=bytes.fromhex(statement.hpke_public_key),
-            statement=raw,
-            size=there.size,
-            root=bytes.fromhex(there.root),
-        )
-        async with again.client() as client:
-            await client.recover(request)
-        await _certificate(again, Pod())
+        await recover(again, shares)
+        await certificate(again, Pod())
         ledger = again.service.ledger
         written = []
         for seq in range(ledger.size):
@@ -160,17 +147,3 @@ async def _live() -> Ledger:
     seed = Seed(*open_seed_share(shares.seed_shares[0].sealed, share_key(), origin))
     assert public_bytes(seed.ledger_key())
     return Ledger(tuple(written), blobs, epochs, seed, origin)
-
-
-async def _set(running: Running, deployment: Deployment) -> SetManifestResponse:
-    _, statement = await running.statement()
-    assert statement.origin is not None
-    previous = None if statement.transition is None else bytes.fromhex(statement.transition)
-    async with running.client() as client:
-        return await client.set_manifest(deployment.request(statement.origin, previous))
-
-
-async def _certificate(running: Running, pod: Pod) -> None:
-    async with running.client(Port.MESH) as client:
-        challenge = await client.challenge()
-        await client.certificate(pod.request(challenge.nonce))
