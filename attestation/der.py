@@ -73,6 +73,14 @@ class Reader:
         _, self._position = span(self._data, begin, self._end, tag)
         return self._data[begin : self._position]
 
+    def skip(self, element: bytes) -> bool:
+        """Whether the next element is this very one, header included; then it counts as read."""
+        stop = self._position + len(element)
+        if stop > self._end or not self._data.startswith(element, self._position):
+            return False
+        self._position = stop
+        return True
+
     def enter(self, tag: int) -> "Reader":
         """A reader of the next element's content."""
         start, self._position = span(self._data, self._position, self._end, tag)

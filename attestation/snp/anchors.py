@@ -37,3 +37,6 @@ AMD_ROOTS: Mapping[str, Anchor] = {
         bytes.fromhex("4f125410563a2ab9a50356f9243f6fe0b6f73de98603f53f90339c70e9d7ad08"),
     ),
 }
+
+PINNED = frozenset(anchor.certificate for anchor in AMD_ROOTS.values())
+"""Roots whose every byte is known, and with it that each has signed itself; see ``chain.link_fault``."""

@@ -59,6 +59,7 @@ OID_CRL_NUMBER: Final = bytes.fromhex("551d14")
 _CA_EXTENSIONS: Final = frozenset(
     (OID_KEY_USAGE, OID_BASIC_CONSTRAINTS, OID_SUBJECT_KEY_ID, OID_AUTHORITY_KEY_ID, OID_CRL_POINTS)
 )
+_SEQUENCE, _OBJECT_ID, _OCTET_STRING = der.SEQUENCE, der.OBJECT_ID, der.OCTET_STRING
 _VERSION_TAG: Final = 0xA0
 _VERSION_3: Final = der.element(_VERSION_TAG, der.integer(2))
 _EXTENSIONS_TAG: Final = 0xA3
@@ -95,12 +96,11 @@ def parse_certificate(raw: bytes) -> Certificate:
     Raises:
         CertificateError: not strict DER, another signature algorithm, a doubled or an unknown critical extension.
     """
-    signed, signature, algorithm = _envelope(raw)
-    body = Reader(signed).enter(der.SEQUENCE)
-    if body.read_raw(_VERSION_TAG) != _VERSION_3:
+    signed, body, signature, algorithm = _envelope(raw)
+    if not body.skip(_VERSION_3):
         raise CertificateError("the certificate is not of X.509 version 3")
     serial = body.serial()
-    _check_algorithm(body.read_raw(der.SEQUENCE), algorithm, signature)
+    _check_algorithm(body, algorithm, signature)
     issuer = body.read_raw(der.SEQUENCE)
     validity = body.enter(der.SEQUENCE)
     not_before, not_after = validity.time(), validity.time()
@@ -187,11 +187,10 @@ def parse_crl(raw: bytes) -> RevocationList:
     Raises:
         CertificateError: not strict DER, another signature algorithm, no nextUpdate, an unknown critical extension.
     """
-    signed, signature, algorithm = _envelope(raw)
-    body = Reader(signed).enter(der.SEQUENCE)
+    signed, body, signature, algorithm = _envelope(raw)
     if body.integer() != 1:
         raise CertificateError("the CRL is not of version 2")
-    _check_algorithm(body.read_raw(der.SEQUENCE), algorithm, signature)
+    _check_algorithm(body, algorithm, signature)
     issuer = body.read_raw(der.SEQUENCE)
     this_update, next_update = body.time(), body.time()
     revoked: set[int] = set()
@@ -223,20 +222,22 @@ def is_signed_by(signed: bytes, signature: bytes, key: rsa.RSAPublicKey) -> bool
     return True
 
 
-def _envelope(raw: bytes) -> tuple[bytes, bytes, bytes]:
-    """What is signed, the signature, and the outer algorithm: certificates and lists share this shape."""
+def _envelope(raw: bytes) -> tuple[bytes, Reader, bytes, bytes]:
+    """What is signed, and its content; the signature, and the outer algorithm: certificates and lists share this."""
     outer = Reader(raw)
     whole = outer.enter(der.SEQUENCE)
     outer.finish()
-    signed = whole.read_raw(der.SEQUENCE)
+    begin = whole.position
+    body = whole.enter(der.SEQUENCE)
+    signed = raw[begin : whole.position]
     algorithm = whole.read_raw(der.SEQUENCE)
     signature = whole.bit_string()
     whole.finish()
-    return signed, signature, algorithm
+    return signed, body, signature, algorithm
 
 
-def _check_algorithm(inner: bytes, outer: bytes, signature: bytes) -> None:
-    if inner != outer or inner not in _PSS_ALGORITHMS:
+def _check_algorithm(body: Reader, outer: bytes, signature: bytes) -> None:
+    if outer not in _PSS_ALGORITHMS or not body.skip(outer):
         raise CertificateError("the signature algorithm is not RSASSA-PSS with SHA-384, MGF1-SHA-384 and salt 48")
     if len(signature) != SIGNATURE_SIZE:
         raise CertificateError(f"the signature has {len(signature)} bytes, wanted {SIGNATURE_SIZE}")
@@ -248,6 +249,24 @@ def _extensions(reader: Reader, *, critical: frozenset[bytes]) -> dict[bytes, by
     data = reader.data
     position, end = reader.span(der.SEQUENCE)
     while position < end:
+        # Written out instead of three times `span`, for what nearly every extension is: short, and not critical.
+        start = position + 4
+        if start < end and data[position] == _SEQUENCE and data[position + 2] == _OBJECT_ID:
+            size, length = data[position + 1], data[position + 3]
+            stop = start + length
+            last = position + 2 + size
+            if (
+                size < 0x80
+                and stop + 2 <= last <= end
+                and data[stop] == _OCTET_STRING
+                and data[stop + 1] == last - stop - 2
+            ):
+                oid = data[start:stop]
+                if oid in found:
+                    raise CertificateError(f"the extension {dotted(oid)} stands there twice")
+                found[oid] = data[stop + 2 : last]
+                position = last
+                continue
         start, position = span(data, position, end, der.SEQUENCE)
         start, stop = span(data, start, position, der.OBJECT_ID)
         oid = data[start:stop]

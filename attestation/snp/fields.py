@@ -105,7 +105,9 @@ def _firmware(case: Case) -> None:
         and tcbs.current.at_least(tcbs.committed)
         and report.current_firmware >= report.committed_firmware
     )
-    is_committed = tcbs.current == tcbs.committed and report.current_firmware == report.committed_firmware
+    is_committed = (
+        tcbs.current is tcbs.committed or tcbs.current == tcbs.committed
+    ) and report.current_firmware == report.committed_firmware
     case.decide(
         14,
         is_ordered and (is_committed or values.allow_provisional_firmware),

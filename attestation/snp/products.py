@@ -68,7 +68,7 @@ class Tcb:
 
     def at_least(self, other: "Tcb") -> bool:
         """Whether every part is at least that of *other*; False for the TCB of a product with other parts."""
-        return (
+        return self is other or (  # Mostly they are: one TCB is read once (see `parse_tcb`).
             self.bootloader >= other.bootloader
             and self.tee >= other.tee
             and self.snp >= other.snp

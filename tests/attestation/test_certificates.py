@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attestation import der
+from attestation.der import Reader
 from attestation.errors import CertificateError, CertificateTableError
 from attestation.judge import judge
 from attestation.simulated import mint
@@ -60,6 +61,62 @@ def tcb_part(part: int, value: bytes) -> bytes:
 def test_the_edited_leaf_is_fine_without_edits() -> None:
     endorsement = parse_endorsement(leaf(lambda extensions: extensions))
     assert endorsement.tcb == Tcb(bootloader=4, tee=0, snp=24, microcode=219)
+
+
+def slowly(raw: bytes) -> dict[bytes, bytes] | None:
+    """Extensions read element by element, as X.690 has them; None where they cannot be read."""
+    try:
+        outer = Reader(raw)
+        whole, found = outer.enter(der.SEQUENCE), {}
+        outer.finish()
+        while not whole.at_end:
+            one = whole.enter(der.SEQUENCE)
+            oid = one.read(der.OBJECT_ID)
+            is_critical = one.peek() == der.BOOLEAN and one.boolean()
+            value = one.read(der.OCTET_STRING)
+            one.finish()
+            if oid in found or (is_critical and oid not in certificates._CA_EXTENSIONS):
+                return None
+            found[oid] = value
+    except CertificateError:
+        return None
+    return found
+
+
+def quickly(raw: bytes) -> dict[bytes, bytes] | None:
+    reader = Reader(raw)
+    try:
+        found = certificates._extensions(reader, critical=certificates._CA_EXTENSIONS)
+        reader.finish()
+    except CertificateError:
+        return None
+    return found
+
+
+@pytest.mark.parametrize("name", ["leaf", "authority"])
+def test_the_written_out_reader_of_extensions_reads_what_the_plain_one_does(name: str) -> None:
+    """Each byte of them with each value that steers a reader: a difference would be a certificate with two meanings."""
+    whole: list[bytes] = []
+
+    def keep(extensions: list[bytes]) -> list[bytes]:
+        whole.extend(extensions)
+        return extensions
+
+    leaf(keep)
+    parts = whole if name == "leaf" else mint.authority(None, 0x06)
+    content = b"".join(parts)
+    block = der.element(der.SEQUENCE, content)
+    assert quickly(block) == slowly(block)
+    assert len(quickly(block) or ()) == len(parts)
+    for position in range(len(block)):
+        values = {0, 1, 2, 4, 5, 6, 0x30, 0x7F, 0x80, 0x81, 0xFF, block[position] ^ 1, block[position] + 1 & 0xFF}
+        for value in values | {block[position] - 1 & 0xFF}:
+            changed = block[:position] + bytes((value,)) + block[position + 1 :]
+            assert quickly(changed) == slowly(changed), (position, value)
+    for length in range(len(block)):
+        assert quickly(block[:length]) == slowly(block[:length])
+        shorter = der.element(der.SEQUENCE, content[:length])
+        assert quickly(shorter) == slowly(shorter), length
 
 
 def without(index: int) -> Edit:

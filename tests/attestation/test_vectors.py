@@ -1,5 +1,6 @@
 """Every published SEV-SNP vector: what is genuine is accepted, what is not is refused, for its own reason."""
 
+import hashlib
 import itertools
 import json
 from datetime import UTC, datetime, timedelta
@@ -10,8 +11,9 @@ import pytest
 
 from attestation.errors import ReportError
 from attestation.reference import GuestPolicy, PlatformInfo
-from attestation.snp.anchors import AMD_ROOTS
+from attestation.snp.anchors import AMD_ROOTS, PINNED
 from attestation.snp.certificates import is_signed_by, parse_authority, parse_crl
+from attestation.snp.chain import link_fault, parse_chain
 from attestation.snp.endorsement import EndorsementKind, parse_endorsement
 from attestation.snp.products import PRODUCTS, Tcb, parse_tcb
 from attestation.snp.report import parse_report
@@ -223,6 +225,27 @@ def test_a_real_certificate_table_serves_its_report(vectors: Path) -> None:
 def test_an_azure_blob_holds_the_report_that_it_is_said_to(vectors: Path) -> None:
     blob = (vectors / "snp/misc/azure-hcl-report-milan-v2.bin").read_bytes()
     assert blob[0x20 : 0x20 + 1184] == find(vectors, "07").report
+
+
+def test_every_pinned_root_has_signed_itself(vectors: Path) -> None:
+    """Verdicts take this for granted of exactly these bytes, and of no others (docs/adr/0029)."""
+    found = set()
+    for path in (vectors / "snp/certs").glob("ark-*.der"):
+        root = parse_authority(path.read_bytes())
+        assert root.certificate.subject == root.certificate.issuer
+        assert is_signed_by(root.certificate.signed, root.certificate.signature, root.key)
+        found.add(hashlib.sha256(path.read_bytes()).digest())
+    assert found >= PINNED
+    assert {anchor.certificate for anchor in AMD_ROOTS.values()} == PINNED
+
+
+@pytest.mark.parametrize("number", ["20", "46", "59"])
+def test_a_root_with_other_bytes_has_its_signature_verified(vectors: Path, number: str) -> None:
+    report = find(vectors, number)
+    forged = report.root[:-1] + bytes((report.root[-1] ^ 1,))
+    chain = parse_chain(report.evidence(root=forged))
+    assert "is not signed by this ARK" in (link_fault(chain) or "")
+    assert {6, 7} <= set(failed(report.judge(report.evidence(root=forged))))
 
 
 @pytest.mark.parametrize("number", ["59", "60"])
