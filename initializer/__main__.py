@@ -112,6 +112,7 @@ def _log_json() -> None:
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.JSONRenderer(sort_keys=True),
         ],
+        wrapper_class=structlog.make_filtering_bound_logger("info"),  # Whatever was configured in this process before.
         logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
     )
 
