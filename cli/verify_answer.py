@@ -36,6 +36,7 @@ class Answer:
             "full": report.full,
             "origin": head.origin,
             "size": head.size,
+            "extends": self.verified.extends,
             "root": head.root.hex(),
             "simulated": self.simulated,
             "forks": [fork_json(fork) for fork in report.state.forks],
@@ -122,13 +123,25 @@ class Answer:
         report, size = self.verified.report, self.verified.head.size
         done = ", ".join(f"{number} {kind}" for kind, number in sorted(report.counts.items()))
         if report.full:
-            output.say(f"{size} entries replayed, every decision derived again: {done}")
+            output.say(f"proved: all {size} entries replayed, every decision derived again: {done}")
+            self._tell_growth(output)
             return
         output.say(
             f"proved: every manifest, Coordinator and recovery of this ledger of {size} entries, judged "
             f"again from {sum(report.counts.values())} control events with inclusion proofs ({done})"
         )
+        self._tell_growth(output)
         output.say(
             "only --full proves: that each attestation and certificate followed the manifest of its time, and that no "
             "manifest or Coordinator stands outside that chain (the attested Coordinator says that it checked both)"
+        )
+
+    def _tell_growth(self, output: Output) -> None:
+        """Say what is known of rollbacks: no ledger can show by itself that it is the newest."""
+        if self.verified.extends is not None:
+            output.say(f"proved: it extends the {self.verified.extends} entries that this workspace remembered")
+            return
+        output.say(
+            "not proved: that this is the newest ledger, since none was remembered here; from now on this one is, and "
+            "witnesses know more (--witness-policy)"
         )

@@ -34,10 +34,11 @@ _SHOWN: Final = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verified:
-    """A ledger that passed everything."""
+    """A ledger that passed everything; *extends* is the size that was remembered of it, None at a first look."""
 
     report: Report
     head: Head
+    extends: int | None
 
 
 def verify_ledger(
@@ -65,7 +66,7 @@ def verify_ledger(
     offered = head_of_report(report)
     check_extends(remembered, offered, lambda size: root_at(source, size), address=address)
     _demand_agreement(report, statement, address)
-    return Verified(report=report, head=offered)
+    return Verified(report=report, head=offered, extends=None if remembered is None else remembered.size)
 
 
 def verify_control(
@@ -90,7 +91,7 @@ def verify_control(
     if remembered is not None:
         demand_proof(remembered, offered, TileNodes(offered.size, lambda tile: _tile(source, tile)), address=address)
     _demand_agreement(report, statement, address)
-    return Verified(report=report, head=offered)
+    return Verified(report=report, head=offered, extends=None if remembered is None else remembered.size)
 
 
 def demand_past(source: Source, seq: int, now: datetime, *, address: str) -> None:

@@ -514,15 +514,22 @@ def test_verify_reads_the_control_chain_and_says_what_it_proved(world: World, li
     world.deploy(Deployment().with_policy(b"package agent_policy\n# new\n", Policy(sans=("new",))))
     set_manifest(world, live)
     verify = ("verify", "-c", live.address, "-m", "manifest.json", SIMULATED)
-    said = world.ok(*verify).output
+    (world.root / "heads.json").unlink()
+    said = " ".join(world.ok(*verify).output.split())
     assert "proved: every manifest, Coordinator and recovery" in said
     assert "only --full proves" in said
-    assert json.loads(world.ok(*verify, "--json").stdout)["full"] is False
+    assert "not proved: that this is the newest ledger, since none was remembered" in said
+    document = json.loads(world.ok(*verify, "--json").stdout)
+    assert (document["full"], document["extends"]) == (False, live.size())
     read = world.root / "verify" / "ledger"
     assert sorted(path.name for path in (read / "entry").iterdir()) == ["0", "1", "2", str(live.size() - 1)]
     assert not (read / "tile" / "entries").exists()
     assert "--full" in world.refused("ledger", "show", "verify/ledger", because="holds only", status=4).output
-    assert "only --full" not in world.ok(*verify, "--full").output
+    said = " ".join(world.ok(*verify, "--full").output.split())
+    assert f"proved: all {live.size()} entries replayed, every decision derived again" in said
+    assert f"proved: it extends the {live.size()} entries that this workspace remembered" in said
+    assert "only --full" not in said
+    assert "not proved" not in said
     assert "passes" in world.ok("ledger", "verify", "verify/ledger").output
 
 
