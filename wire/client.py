@@ -48,7 +48,7 @@ from wire.problem import (
 )
 from wire.retry import Retry
 from wire.routes import Port, Route
-from wire.session import open_session
+from wire.session import open_session, read_body
 from wire.statement import Statement, parse_statement
 
 _M = TypeVar("_M", bound=Struct)
@@ -302,15 +302,12 @@ class CoordinatorClient:
 
     async def _read(self, response: aiohttp.ClientResponse, limit: int) -> bytes:
         """The body, of which at most *limit* bytes are taken from the network."""
-        raw = bytearray()
-        async for chunk in response.content.iter_any():
-            raw += chunk
-            if len(raw) > limit:
-                response.close()
-                raise UntrustworthyAnswerError(
-                    f"{self.address} sent more than {limit} bytes for {response.url.path}, which no Coordinator does"
-                )
-        return bytes(raw)
+        raw = await read_body(response, limit)
+        if raw is None:
+            raise UntrustworthyAnswerError(
+                f"{self.address} sent more than {limit} bytes for {response.url.path}, which no Coordinator does"
+            )
+        return raw
 
     async def _refusal(self, response: aiohttp.ClientResponse, route: Route) -> RemoteError:
         if response.content_type != CONTENT_TYPE:

@@ -12,7 +12,7 @@ import aiohttp
 from wire.client import Timeouts
 from wire.problem import Problem, RemoteRefusedError, UnreachableError, UntrustworthyAnswerError
 from wire.routes import MAX_BLOB, MAX_ENTRY_BUNDLE
-from wire.session import open_session
+from wire.session import open_session, read_body
 
 
 class FileClient:
@@ -52,16 +52,13 @@ class FileClient:
             async with self._session.get(url, allow_redirects=False) as response:
                 if response.status != 200:
                     raise _refusal(url, response.status)
-                raw = bytearray()
-                async for chunk in response.content.iter_any():
-                    raw += chunk
-                    if len(raw) > limit:
-                        response.close()
-                        raise UntrustworthyAnswerError(f"{url} is longer than {limit} bytes, which no such file is")
-                return bytes(raw)
+                raw = await read_body(response, limit)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             reason = "no answer in time" if isinstance(error, TimeoutError) else str(error) or type(error).__name__
             raise UnreachableError(f"{url} cannot be read: {reason}") from None
+        if raw is None:
+            raise UntrustworthyAnswerError(f"{url} is longer than {limit} bytes, which no such file is")
+        return raw
 
 
 def _refusal(url: str, status: int) -> RemoteRefusedError:

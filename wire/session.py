@@ -1,4 +1,4 @@
-"""How every HTTP session of this package is opened: no cookies, no decompression, no proxy of the environment."""
+"""How HTTP is spoken by every client of this package: what a session does not do, and bodies that have an end."""
 
 import aiohttp
 
@@ -19,3 +19,14 @@ def open_session(*, connector: aiohttp.BaseConnector, exchange_s: float, connect
         trust_env=False,
         headers={"Accept-Encoding": "identity", "User-Agent": "contrast"},
     )
+
+
+async def read_body(response: aiohttp.ClientResponse, limit: int) -> bytes | None:
+    """The body, of which at most *limit* bytes are taken from the network; None where there are more."""
+    raw = bytearray()
+    async for chunk in response.content.iter_any():
+        raw += chunk
+        if len(raw) > limit:
+            response.close()
+            return None
+    return bytes(raw)

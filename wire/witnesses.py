@@ -11,7 +11,7 @@ from typing import Final, Self
 import aiohttp
 
 from wire.problem import UnreachableError
-from wire.session import open_session
+from wire.session import open_session, read_body
 
 MAX_ANSWER: Final = 64 * 1024
 _TYPE: Final = "text/plain; charset=utf-8"
@@ -61,13 +61,10 @@ class WitnessClient:
             async with self._session.request(
                 method, url, data=body, headers=headers, allow_redirects=False
             ) as response:
-                raw = bytearray()
-                async for chunk in response.content.iter_any():
-                    raw += chunk
-                    if len(raw) > MAX_ANSWER:
-                        response.close()
-                        raise UnreachableError(f"the witness at {url} sent more than {MAX_ANSWER} bytes")
-                return WitnessAnswer(response.status, response.headers.get("Content-Type", ""), bytes(raw))
+                raw = await read_body(response, MAX_ANSWER)
         except (aiohttp.ClientError, ValueError, TimeoutError, OSError) as error:
             reason = "no answer in time" if isinstance(error, TimeoutError) else str(error) or type(error).__name__
             raise UnreachableError(f"the witness at {url} does not answer ({reason})") from None
+        if raw is None:
+            raise UnreachableError(f"the witness at {url} sent more than {MAX_ANSWER} bytes")
+        return WitnessAnswer(response.status, response.headers.get("Content-Type", ""), raw)

@@ -22,10 +22,13 @@ DAY_MS = 24 * 3_600_000
 UPDATE = Deployment().with_policy(b"# new", Policy(sans=("new",)))
 
 
-async def test_a_root_ca_that_is_not_the_seeds_is_not_recovered(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever kept that key mints certificates that every client trusts; and what is issued on would verify nowhere."""
+@pytest.mark.parametrize(("derive", "what"), [("root_ca_key", "root CA"), ("mesh_ca_key", "mesh CA")])
+async def test_a_ca_that_is_not_the_seeds_is_not_recovered(
+    derive: str, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever kept that key mints certificates that clients trust; and what is issued on would verify nowhere."""
     key, store = ec.generate_private_key(ec.SECP384R1()), MemoryStore()
-    monkeypatch.setattr(Seed, "root_ca_key", lambda _: key)
+    monkeypatch.setattr(Seed, derive, lambda *_: key)
     async with coordinator(store) as running:
         shares = await set_manifest(running)
     monkeypatch.undo()
@@ -33,23 +36,9 @@ async def test_a_root_ca_that_is_not_the_seeds_is_not_recovered(monkeypatch: pyt
         with pytest.raises(RemoteRefusedError) as caught:
             await recover(running, shares)
         assert caught.value.code == "ca_mismatch"
-        assert "root CA" in caught.value.problem.detail
+        assert what in caught.value.problem.detail
         assert running.service.phase == "recovery"
         assert running.service.ledger.size == 3
-
-
-async def test_a_mesh_ca_that_is_not_the_seeds_is_not_recovered(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same one level below: only the manifest in force issues, and its key must be known to nobody else."""
-    key, store = ec.generate_private_key(ec.SECP384R1()), MemoryStore()
-    monkeypatch.setattr(Seed, "mesh_ca_key", lambda *_: key)
-    async with coordinator(store) as running:
-        shares = await set_manifest(running)
-    monkeypatch.undo()
-    async with coordinator(store) as running:
-        with pytest.raises(RemoteRefusedError) as caught:
-            await recover(running, shares)
-        assert caught.value.code == "ca_mismatch"
-        assert "mesh CA" in caught.value.problem.detail
 
 
 async def test_verifier_keys_that_are_not_the_seeds_are_not_recovered(monkeypatch: pytest.MonkeyPatch) -> None:
