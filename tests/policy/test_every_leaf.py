@@ -1,7 +1,7 @@
 """Every place of every request in whole lives, changed in every way: denied, unless a rule written here says why not.
 
 `test_mutation` draws a few changes; this walks through all of them with the second judge, which finds reasons in
-Python, and asks the Rego about one of each shape.
+Python, and asks the Rego about one of each shape: of one life about each change, of the others about each place.
 """
 
 import re
@@ -18,7 +18,7 @@ from policy.rego import policy_data
 from policy.requests import Request
 from policy.settings import Settings
 from tests.support.policies import LAYERED, LAYERED_CONFIG, RICH, Case, case, nodes, plain
-from tests.support.published import RECORDED, recorded_life
+from tests.support.published import RECORDED, example_pods, recorded_life
 
 Step = tuple[str, Request]
 Rule = tuple[str, str, str, str]
@@ -33,6 +33,7 @@ ALIKE = {
     "without the first",
     "the first twice",
 }  # As others are.
+SAMPLED: set[tuple[str, ...]] = set()  # What the Rego was asked about in any of the lives that give samples.
 NO_LOOPBACK = "longer|before|capitals|a line more|climbing|empty|space"
 # Endpoint, place, which changes, and why they do no harm.
 HARMLESS: list[Rule] = [
@@ -166,9 +167,10 @@ def whole_life(pod: Case) -> Iterator[Step]:
             yield "ExecProcessRequest", pod.shim.exec_process("web", ("/bin/stop", "now"))
 
 
-def once(steps: Iterable[Step], pod: Case) -> Iterator[tuple[str, Request, dict[str, object]]]:
-    """The requests of a life, each with the state before it; of those with the same places, one."""
-    seen = set()
+def once(
+    steps: Iterable[Step], pod: Case, seen: set[tuple[object, ...]]
+) -> Iterator[tuple[str, Request, dict[str, object]]]:
+    """The requests of a life, each with the state before it; of those with the same places, one: not those *seen*."""
     for endpoint, request in steps:
         state = dict(pod.engine.state)
         pod.allowed(endpoint, request)
@@ -178,14 +180,21 @@ def once(steps: Iterable[Step], pod: Case) -> Iterator[tuple[str, Request, dict[
             yield endpoint, plain(request), state
 
 
-def swept(pod: Case, steps: Iterable[Step], asked: str = "") -> tuple[list[tuple[str, str, str]], set[Rule]]:
+def swept(
+    pod: Case,
+    steps: Iterable[Step],
+    *,
+    asked: str = ".",
+    sample: bool = False,
+    seen: set[tuple[object, ...]] | None = None,
+) -> tuple[list[tuple[str, str, str]], set[Rule]]:
     """All changes that pass without a written rule, and the rules that were needed.
 
-    At places that fit *asked* the Rego answers too, once for each shape.
+    At places that fit *asked* the Rego answers too, once for each change, or (*sample*) for each place alone.
     """
     data, found, used = policy_data(pod.policy.text), set(), set()
-    shapes: set[tuple[str, str, str]] = set()
-    for endpoint, request, state in once(steps, pod):
+    shapes: set[tuple[str, ...]] = SAMPLED if sample else set()
+    for endpoint, request, state in once(steps, pod, set() if seen is None else seen):
         after = pod.engine.state
         no_link = endpoint == "CopyFileRequest" and request["file_type"] != "Symlink"
         for shape, change, changed in walk(request):
@@ -197,8 +206,9 @@ def swept(pod: Case, steps: Iterable[Step], asked: str = "") -> tuple[list[tuple
                 if not rules:
                     found.add((endpoint, place, change))
             told = passes or change not in ALIKE
-            if asked and told and re.search(asked, place) and (endpoint, place, change) not in shapes:
-                shapes.add((endpoint, place, change))
+            about = (endpoint, place) if sample else (endpoint, place, change)
+            if told and about not in shapes and re.search(asked, place):
+                shapes.add(about)
                 pod.engine.restore(state)
                 if pod.engine.allow(endpoint, changed).allowed != passes:
                     found.add((endpoint, place, f"{change}: the Rego {'denies' if passes else 'allows'}"))
@@ -209,15 +219,19 @@ def swept(pod: Case, steps: Iterable[Step], asked: str = "") -> tuple[list[tuple
 @lru_cache
 def sweeps(name: str, vectors: Path) -> tuple[list[tuple[str, str, str]], set[Rule]]:
     if name in RECORDED:
-        return swept(*recorded_life(name, vectors))
+        return swept(*recorded_life(name, vectors), sample=True)
+    if name == "example":
+        seen: set[tuple[object, ...]] = set()  # Of all its pods together.
+        parts = [swept(pod, pod.shim.life(), sample=True, seen=seen) for pod in example_pods()]
+        return sorted({change for found, _ in parts for change in found}), set().union(*(used for _, used in parts))
     if name == "layers":
         pod = case(RICH, image=LAYERED_CONFIG, settings=replace(LAYERED, read_logs=True))
         return swept(pod, whole_life(pod), asked=r"^storages(\[\])?(\.\w+)?$")
     pod = case(RICH, settings=Settings(read_logs=True))
-    return swept(pod, whole_life(pod), asked=".")
+    return swept(pod, whole_life(pod))
 
 
-LIVES = ["guest pull", "layers", *RECORDED]
+LIVES = ["guest pull", "layers", "example", *RECORDED]
 
 
 @pytest.mark.parametrize("name", LIVES)

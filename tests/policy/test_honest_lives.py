@@ -1,19 +1,16 @@
 """What an honest node does is allowed, for every kind of pod that can be described."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
-from images.config import ImageConfig
 from k8s.resources import load_folder, read_resources
 from policy.names import pod_names
-from policy.podspec import expected_pod
 from policy.rego import policy_text, render
 from policy.settings import Settings
 from tests.support.policies import CONFIG, IMAGE, RICH, Case, case, layered_case, simple_pod
+from tests.support.published import EXAMPLE, example_pods
 
-EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "emojivoto" / "deployment"
 INDEXED = simple_pod(
     kind="Job", container='args: ["$(JOB_COMPLETION_INDEX)", "$(HOST)"], env: [{name: HOST, value: "$(HOSTNAME)"}]'
 ).replace("{template", "{completionMode: Indexed, completions: 12, template")
@@ -53,17 +50,9 @@ def test_the_example_and_its_coordinator_live() -> None:
     """The demo's pods, the Coordinator with its block device among them."""
     found = read_resources(load_folder([EXAMPLE]))
     assert {str(w) for w in found.coordinators} == {"StatefulSet coordinator"}
-    for workload in found.confidential:
-        spec = workload.pod_spec
-        containers = spec["containers"]
-        assert isinstance(containers, list)
-        pinned = {}
-        for container in containers:
-            assert isinstance(container, dict)
-            if "@" not in str(container["image"]):
-                container["image"] = f"{container['image']}@sha256:{'2' * 64}"
-            pinned[str(container["image"])] = ImageConfig(entrypoint=("/app",), env=("PATH=/bin",))
-        life = Case(workload=workload, pod=expected_pod(workload, pinned, pod=spec, resources=found))
+    lives = list(example_pods())
+    assert [str(life.workload) for life in lives] == [str(workload) for workload in found.confidential]
+    for life in lives:
         for endpoint, request in life.shim.life():
             life.allowed(endpoint, request)
 

@@ -2,12 +2,13 @@
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
 from images.config import ImageConfig
 from images.reference import parse_reference
-from k8s.resources import read_resources
+from k8s.resources import load_folder, read_resources
 from k8s.yamlfile import YamlFile
 from policy.podspec import expected_pod
 from policy.requests import PodFacts, Request, Shim
@@ -16,6 +17,7 @@ from tests.support.policies import Case, plain
 
 Json = dict[str, Any]
 DIGEST = "sha256:" + "7" * 64
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "emojivoto" / "deployment"
 PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 NO_SERVICE = Settings(kubernetes_service=False)  # The published requests come from nodes that add no variables.
 IMAGES = {
@@ -97,7 +99,7 @@ def read(folder: Path, name: str = "pod.yaml") -> str:
     return text
 
 
-def life(text: str, facts: dict[str, str], settings: Settings = NO_SERVICE) -> Case:
+def life(text: str, facts: dict[str, Any], settings: Settings = NO_SERVICE) -> Case:
     """The first pod of *text*; images without a digest get one."""
     found = read_resources([YamlFile.parse("pod.yaml", text.encode())])
     workload = found.workloads[0]
@@ -111,6 +113,22 @@ def life(text: str, facts: dict[str, str], settings: Settings = NO_SERVICE) -> C
     case = Case(workload=workload, pod=expected_pod(workload, configs, pod=pod, resources=found, settings=settings))
     case.shim = Shim(case.pod, PodFacts(**{"name": case.shim.facts.name, **facts}))
     return case
+
+
+def example_pods() -> Iterator[Case]:
+    """The demo's pods, each before its life."""
+    found = read_resources(load_folder([EXAMPLE]))
+    for workload in found.confidential:
+        spec = workload.pod_spec
+        containers = spec["containers"]
+        assert isinstance(containers, list)
+        pinned = {}
+        for container in containers:
+            assert isinstance(container, dict)
+            if "@" not in str(container["image"]):
+                container["image"] = f"{container['image']}@sha256:{'2' * 64}"
+            pinned[str(container["image"])] = ImageConfig(entrypoint=("/app",), env=("PATH=/bin",))
+        yield Case(workload=workload, pod=expected_pod(workload, pinned, pod=spec, resources=found))
 
 
 def recorded_life(name: str, vectors: Path) -> tuple[Case, list[tuple[str, Request]]]:
