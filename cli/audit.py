@@ -210,6 +210,7 @@ def document(result: Audit, knowledge: Knowledge, differs: Sequence[str], *, ok:
         "then": "proven" if not (result.contradictions or result.unproven) else "refused" if first else "unproven",
         "now": "refused" if result.refused_now else "not_judged" if report is None else "accepted",
         "at": knowledge.at.isoformat(),
+        "simulated": result.simulated,
         "witnesses": witnessing.document(result.cosigned),
         "classes": {
             kind: {

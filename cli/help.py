@@ -21,7 +21,8 @@ _SUBJECTS: Final = {
     + """
 
 `contrast dev guest` ends with the exit code of the program in the guest. With --json a command that fails prints
-{"ok": false, "code": …, "message": …, "details": […]} on stdout; `code` is stable, `usage` for a command line that cannot be read. The words go to stderr in any case.
+{"ok": false, "code": …, "message": …, "details": […]} on stdout; `code` is stable, and `usage` for a command line that
+cannot be read. The words go to stderr in any case.
 """.rstrip(),
     "files": """\
 Files of a workspace (the working directory, or --workspace-dir):

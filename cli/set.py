@@ -93,6 +93,14 @@ class Done:
     is_flag=True,
     help="Accept a simulated platform, whose anchor the manifest names. It protects nothing.",
 )
+@click.option(
+    "--policy",
+    "policy_paths",
+    multiple=True,
+    type=PATHS,
+    help="Policy that the manifest names and the YAML has no more, as `verify` wrote it, may be repeated: that of the "
+    "Coordinator which an upgrade is to replace.",
+)
 @new_ledger_option
 @timeout_option(PATIENCE_S)
 @json_option
@@ -106,6 +114,7 @@ def set_manifest(
     key_paths: tuple[Path, ...],
     latest_transition: bytes | None,
     allow_simulated: bool,
+    policy_paths: tuple[Path, ...],
     new_ledger: bool,
     timeout_s: float,
     paths: tuple[Path, ...],
@@ -119,12 +128,13 @@ def set_manifest(
     workspace, output = session.workspace, session.output
     path = manifest_path or workspace.manifest
     manifest = parse_manifest(read_file(path, what="manifest"), name=str(path))
-    policies = agreed_policies(manifest, read_policies(paths), name=str(path))
+    found = (*read_policies(paths), *map(_kept_policy, policy_paths))
+    policies = agreed_policies(manifest, found, name=str(path))
     stale = _told_stale(paths, workspace, output)
     yardstick = replace(
         by_manifest(manifest, name=str(path)),
         advice="the manifest must name it with Role coordinator; restart the Coordinator from the YAML that `contrast "
-        "generate` wrote, or keep the YAML of the running one beside it",
+        "generate` wrote, or let the manifest name the policy of the running one too (docs/operations.md, upgrades)",
     )
     check_simulated(yardstick, allowed=allow_simulated)
     job = Job(
@@ -164,6 +174,11 @@ def _told_stale(paths: Sequence[Path], workspace: Workspace, output: Output) -> 
     return found.stale
 
 
+def _kept_policy(path: Path) -> YamlPolicy:
+    text = read_file(path, what="policy")
+    return YamlPolicy(digest=hashlib.sha256(text).digest(), text=text, workload="this file", where=str(path))
+
+
 def agreed_policies(manifest: Manifest, found: Sequence[YamlPolicy], *, name: str) -> tuple[bytes, ...]:
     """Return the policies to send, in the manifest's order, if YAML and manifest name the same.
 
@@ -177,7 +192,7 @@ def agreed_policies(manifest: Manifest, found: Sequence[YamlPolicy], *, name: st
         if policy.digest not in manifest.policies
     ]
     lines += [
-        f"{name}: the policy {digest.hex()} ({', '.join(entry.sans)}) stands in no YAML file"
+        f"{name}: the policy {digest.hex()} ({', '.join(entry.sans)}) stands in no YAML file, and in none of --policy"
         for digest, entry in manifest.policies.items()
         if digest not in by_digest
     ]

@@ -22,6 +22,7 @@ from ledger.store import Store
 from manifest.model import Policy, Role
 from tests.support.cli_world import LiveCoordinator, World, live_coordinator
 from tests.support.deployment import (
+    COORDINATOR_POLICY,
     VAULT_POLICY,
     WEB_POLICY,
     Deployment,
@@ -504,6 +505,24 @@ def test_a_manifest_that_excludes_the_running_coordinator_is_refused(world: Worl
     said = world.refused("set", "-c", live.address, SIMULATED, "deployment", because="Role coordinator").output
     assert "--coordinator-policy-hash" not in said
     assert live.size() == size
+
+
+def test_an_upgrade_keeps_the_running_coordinators_policy_that_no_yaml_has(world: World, live: LiveCoordinator) -> None:
+    """Else no manifest names both, and a Coordinator with a new image could never be recovered."""
+    set_manifest(world, live)
+    old, new = Deployment().policies, b"package agent_policy\n# the next coordinator\n"
+    both = dataclasses.replace(Deployment(), policies={new: old[COORDINATOR_POLICY], **old})
+    world.deploy(both)
+    world.deploy(
+        dataclasses.replace(
+            both, policies={text: both.policies[text] for text in both.policies if text != COORDINATOR_POLICY}
+        )
+    )
+    (world.root / "manifest.json").write_bytes(both.manifest)
+    (world.root / "running.rego").write_bytes(COORDINATOR_POLICY)
+    world.refused("set", "-c", live.address, SIMULATED, "deployment", because="stands in no YAML file")
+    set_manifest(world, live, "--policy", "running.rego")
+    assert live.running.service.state.generation == 2
 
 
 def test_verify_reads_the_control_chain_and_says_what_it_proved(world: World, live: LiveCoordinator) -> None:

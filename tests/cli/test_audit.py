@@ -85,6 +85,7 @@ def web_server(folder: Path) -> Iterator[str]:
 def test_the_verdict_is_the_same_wherever_the_ledger_lies(lived: World, where: str) -> None:
     document = audit(lived, where)
     assert document["ok"], document
+    assert document["simulated"] is True
     assert (document["then"], document["now"]) == ("proven", "accepted")
     assert document["classes"]["certificate.issued"] == {
         "seen": 3,
