@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +22,7 @@ from cli.options import PATHS, judging_options
 from cli.receipts import check_receipt_command, receipt, tile_reader
 from cli.session import Session, example, json_option
 from cli.sources import Opened, open_ledger
+from cli.verifying import demand_past
 from coordinator.state import State
 from ledger.cosigned import Cosigned
 from ledger.entry import Entry
@@ -140,6 +142,8 @@ def verify(
     values: Sequence[ReferenceValues] | None = None if yardstick is None else yardstick.reference_values
     with open_ledger(source) as opened, output.working("deriving every decision again"):
         report = replay(opened.source, reference_values=values, coordinator_policies=policies)
+        now = datetime.now(UTC)  # noqa: TID251 a command is where the clock is read
+        demand_past(opened.source, report.checkpoint.size - 1, now, address=source)
         cosigned = None
         if witnesses is not None:
             nodes = TileNodes(report.checkpoint.size, tile_reader(opened.source))

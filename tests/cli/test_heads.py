@@ -68,6 +68,8 @@ def test_a_ledger_of_the_future_is_refused(tmp_path: Path) -> None:
             said = world.refused(*verify, because="is dated after this moment").output
             assert f"entry {4 if full else 2} says" in said
             assert world.files() == before
+        world.ok("ledger", "export", f"https://{live.address}", "copy")
+        world.refused("ledger", "verify", "copy", because="is dated after this moment")
 
 
 def test_only_a_replaced_ledger_mentions_the_way_out() -> None:
