@@ -71,25 +71,30 @@ def dev() -> None:
     """
 
 
-@dev.command(short_help="Make a simulated vendor, reference values and images.", epilog=example("contrast dev init"))
+@dev.command(
+    short_help="Make a simulated vendor, reference values and images.",
+    epilog=example("contrast dev init\ncontrast dev init --product Turin --vlek"),
+)
 @click.option(
     "--product",
     type=click.Choice(["Milan", "Genoa", "Turin"]),
-    default="Milan",
-    show_default=True,
-    help="Processor to imitate.",
+    default=None,
+    help="Processor to imitate [default: Milan].",
 )
+@click.option("--vlek", is_flag=True, help="Sign with a key of a cloud provider (VLEK), as on AWS, not of the chip.")
 @json_option
 @click.pass_obj
-def init(session: Session, product: str) -> None:
+def init(session: Session, product: str | None, *, vlek: bool) -> None:
     """Make a simulated vendor chain, its reference values and development images for this workspace."""
     now = datetime.now(UTC)  # noqa: TID251 a command is where the clock is read
     with session.output.working("making a simulated vendor chain and development images"):
-        prepared = dev_init(session.workspace.root, now=now, product=product)
+        prepared = dev_init(session.workspace.root, now=now, product=product, vlek=vlek)
     out = session.output
     out.document(
         {
             "created": prepared.created,
+            "product": prepared.product,
+            "provider": prepared.provider,
             "fingerprint": prepared.fingerprint,
             "measurement": prepared.measurement,
             "reference_values": str(prepared.reference_values),
@@ -98,6 +103,8 @@ def init(session: Session, product: str) -> None:
     )
     made = "made" if prepared.created else "kept, it was there already"
     out.say(f"simulated vendor chain {made}: {session.workspace.shown(session.workspace.dev)}/")
+    signs = "a VCEK of its own" if prepared.provider is None else f"a VLEK of {prepared.provider}"
+    out.say(f"its chip is a {prepared.product} and signs with {signs}")
     out.say(f"fingerprint of its root: {prepared.fingerprint}")
     out.say(f"reference values: {session.workspace.shown(prepared.reference_values)}")
     for name, reference in sorted(prepared.images.items()):

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Final, get_args
 
 from attestation.errors import AttestationError
-from attestation.simulated.vendor import DEFAULT_TCB, ProductName, VendorChain
+from attestation.simulated.vendor import DEFAULT_TCB, PROVIDER, ProductName, VendorChain
+from attestation.snp.endorsement import EndorsementKind
 from attestation.snp.products import Tcb
 from images.build import DEFAULT_PATH, File, ImageSpec, write_layout
 from localnode.errors import DevWorkspaceError, UnwritableError
@@ -41,6 +42,8 @@ class Prepared:
         reference_values: the file that names both.
         images: pinned reference by program.
         created: False when the vendor was there already.
+        product: the processor that is imitated.
+        provider: whose VLEK its chip signs with; None for a VCEK.
     """
 
     fingerprint: str
@@ -48,6 +51,8 @@ class Prepared:
     reference_values: Path
     images: Mapping[str, str]
     created: bool
+    product: str
+    provider: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,26 +63,34 @@ class DevPlatform:
     measurement: bytes
 
 
-def dev_init(root: Path, *, now: datetime, product: str = "Milan") -> Prepared:
+def dev_init(root: Path, *, now: datetime, product: str | None = None, vlek: bool = False) -> Prepared:
     """Make `.contrast-dev/` in *root*, or complete it.
 
     Args:
         root: the workspace.
         now: start of the vendor's validities.
-        product: Milan, Genoa or Turin, used when the vendor is made.
+        product: Milan (also where none is named), Genoa or Turin.
+        vlek: whether its chip signs as a cloud provider's do, with a VLEK, and not with a key of its own.
 
     Raises:
-        DevWorkspaceError: the product is unknown, what is there is unusable, or it cannot be written.
+        DevWorkspaceError: the product is unknown, what is there is unusable or of another product, or it cannot be
+            written.
     """
     folder = DevFolder(root)
     names: tuple[ProductName, ...] = get_args(ProductName)
-    chosen = next((name for name in names if name == product), None)
+    kind = EndorsementKind.VLEK if vlek else EndorsementKind.VCEK
+    chosen = next((name for name in names if name == (product or names[0])), None)
     if chosen is None:
         raise DevWorkspaceError(f"product {product!r} is unknown; wanted one of {', '.join(names)}")
     try:
         private_folder(folder.dev)
         created = not folder.vendor.exists()
-        vendor = _make_vendor(folder, now, chosen) if created else VendorChain.load(folder.vendor)
+        vendor = _make_vendor(folder, now, chosen, kind) if created else VendorChain.load(folder.vendor)
+        if product not in (None, vendor.product.name) or (vlek and vendor.endorsement is not kind):
+            raise DevWorkspaceError(
+                f"{folder.vendor} holds a simulated vendor of {vendor.product.name} whose chip signs with a "
+                f"{vendor.endorsement}, and manifests may name it: use an empty workspace for {chosen} with a {kind}"
+            )
         measurement = simulated_measurement(vendor)
         if not folder.reference_values.exists():
             write_private(folder.reference_values, _reference_values(vendor, measurement))
@@ -93,6 +106,8 @@ def dev_init(root: Path, *, now: datetime, product: str = "Milan") -> Prepared:
         reference_values=folder.reference_values,
         images={program: f"{reference(program)}@{pinned[reference(program)]}" for program in PACKAGES},
         created=created,
+        product=vendor.product.name,
+        provider=PROVIDER if vendor.endorsement is EndorsementKind.VLEK else None,
     )
 
 
@@ -131,18 +146,18 @@ def reference(program: str) -> str:
     return f"{REPOSITORY}/{program}:{VERSION}"
 
 
-def _make_vendor(folder: DevFolder, now: datetime, product: ProductName) -> VendorChain:
+def _make_vendor(folder: DevFolder, now: datetime, product: ProductName, kind: EndorsementKind) -> VendorChain:
     # Complete or not there at all: it gets its name when every file is written.
     partial = folder.vendor.with_name(".vendor.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    vendor = VendorChain.create(now, product)
+    vendor = VendorChain.create(now, product, kind)
     vendor.save(partial)
     partial.rename(folder.vendor)
     return vendor
 
 
 def _reference_values(vendor: VendorChain, measurement: bytes) -> bytes:
-    entry = {
+    entry: dict[str, object] = {
         "Platform": "Simulated-SNP",
         "ProductName": vendor.product.name,
         "TrustedMeasurement": measurement.hex(),
@@ -151,6 +166,8 @@ def _reference_values(vendor: VendorChain, measurement: bytes) -> bytes:
         "TrustAnchor": vendor.fingerprint.hex(),
         "TrustAnchorSPKI": vendor.spki_fingerprint.hex(),
     }
+    if vendor.endorsement is EndorsementKind.VLEK:
+        entry["AllowedProviders"] = [PROVIDER]
     return json.dumps({"simulated": [entry]}, indent=2).encode() + b"\n"
 
 

@@ -31,6 +31,14 @@ def test_a_vendor_stays_when_it_is_there(workspace: Path) -> None:
     assert again.measurement == first.measurement.hex()
 
 
+def test_a_vendor_of_another_product_is_not_taken_for_the_one_that_was_asked_for(workspace: Path) -> None:
+    """Who tries Turin must not be told that all is well by a Milan."""
+    for product, vlek in (("Turin", False), ("Milan", True), (None, True)):
+        with pytest.raises(DevWorkspaceError, match="holds a simulated vendor of Milan"):
+            dev_init(workspace, now=NOW, product=product, vlek=vlek)
+    assert dev_init(workspace, now=NOW, product="Milan").product == "Milan"
+
+
 def test_everything_is_for_the_owner_alone(workspace: Path) -> None:
     dev = workspace / ".contrast-dev"
     assert stat.S_IMODE(dev.stat().st_mode) == 0o700
