@@ -51,14 +51,6 @@ class CredentialSource(Protocol):
         ...
 
 
-class NoCredentials:
-    """Nobody is logged in anywhere."""
-
-    async def lookup(self, registry: str) -> Credentials | None:  # noqa: ARG002 the Protocol's name
-        """None."""
-        return None
-
-
 class DockerConfig:
     """Docker's configuration, read when a registry first asks."""
 

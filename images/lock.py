@@ -15,7 +15,6 @@ from images.model import PLATFORM, Image, json_object, objects
 from images.reference import ImageReference, parse_reference
 
 FILE_NAME: Final = "images.lock.json"
-MAX_LOCK: Final = 16 << 20
 _VERSION: Final = 1
 _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
 _ROOT: Final = re.compile(r"[0-9a-f]{64}")
