@@ -305,7 +305,10 @@ annotation_ok(c, _, k, v) if {
 	regex.match("^nvidia[.]com/gpu=[0-9]{1,3}$", v)
 }
 
-annotation_ok(_, _, k, v) if object.get(policy_data.shared.annotations, k, null) == v
+annotation_ok(_, _, k, v) if {
+	is_string(v) # Where there is no such annotation, null would be equal.
+	object.get(policy_data.shared.annotations, k, null) == v
+}
 
 # Names that say nothing to the guest; those that do are compared above.
 annotation_ok(_, _, k, _) if regex.match(policy_data.shared.free_annotations, k)
