@@ -22,6 +22,7 @@ from cli.options import PATHS, judging_options
 from cli.receipts import check_receipt_command, receipt, tile_reader
 from cli.session import Session, example, json_option
 from cli.sources import Opened, open_ledger
+from cli.structure import check_structure_command
 from cli.verifying import demand_past
 from coordinator.state import State
 from ledger.cosigned import Cosigned
@@ -44,7 +45,8 @@ def ledger() -> None:
     SOURCE is the folder of a Coordinator, an exported directory or tar (verify/ledger), or an address that begins with
     https://, of a Coordinator or of a web server that serves an export.
 
-    Every command checks structure, hash chain, Merkle tree and signatures first, and names the first bad entry.
+    Every command checks structure, hash chain, Merkle tree and signatures first, and names the first bad entry; only
+    check-structure believes signatures.
     """
 
 
@@ -238,5 +240,5 @@ def _closed(seq: int | None) -> str:
     return "open" if seq is None else f"closed at {seq}"
 
 
-for _command in (export, receipt, check_receipt_command, compare, check_evidence):
+for _command in (export, check_structure_command, receipt, check_receipt_command, compare, check_evidence):
     ledger.add_command(_command)

@@ -15,6 +15,7 @@ COMMANDS: dict[str, list[str]] = {
     "show": ["ledger", "show", "LEDGER", "--json"],
     "replay": ["ledger", "replay", "LEDGER", "--at", "8", "--json"],
     "verify": ["ledger", "verify", "LEDGER", "--json"],
+    "check-structure": ["ledger", "check-structure", "LEDGER", "--json"],
     "receipt": ["ledger", "receipt", "LEDGER", "--seq", "4"],
     "compare": ["ledger", "compare", "LEDGER", "LEDGER", "--json"],
     "export": ["ledger", "export", "LEDGER", "EXPORT"],
