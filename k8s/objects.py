@@ -15,6 +15,7 @@ from k8s.yamlfile import YamlFile
 
 ANNOTATION_PREFIX: Final = "contrast.edgeless.systems/"
 POD_ROLE: Final = ANNOTATION_PREFIX + "pod-role"
+READ_LOGS: Final = ANNOTATION_PREFIX + "read-logs"
 SKIP_INITIALIZER: Final = ANNOTATION_PREFIX + "skip-initializer"
 WORKLOAD_SECRET_ID: Final = ANNOTATION_PREFIX + "workload-secret-id"
 POLICY: Final = "io.katacontainers.config.agent.policy"

@@ -5,6 +5,7 @@ This is no second opinion that could allow anything: the Rego decides. Tests hol
 
 from collections.abc import Callable, Mapping
 
+from k8s.resources import READ_LOGS
 from policy.explain_container import check_create, check_exec
 from policy.explain_layers import demands_layers
 from policy.layers import CONTAINER_ID
@@ -98,7 +99,10 @@ def _start(findings: Findings, data: Data, state: Data, request: Data) -> None:
 def _read_stream(findings: Findings, data: Data, state: Data, request: Data) -> None:
     if get(data, "pod", "logs") is not True:
         findings.add(
-            "ReadStreamRequest", True, "nothing: what containers print stays in the guest", "setting read_logs"
+            "ReadStreamRequest",
+            True,
+            "nothing: what containers print stays in the guest",
+            f'annotation {READ_LOGS}, which "true" would let the node read the logs',
         )
     _known(findings, data, state, request)
 

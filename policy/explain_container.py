@@ -176,7 +176,15 @@ class _ContainerChecks(VolumeChecks):
         equal(
             f"{where}.User.UID", get(user, "UID"), want.get("uid"), "securityContext.runAsUser, else the image's USER"
         )
-        equal(f"{where}.User.GID", get(user, "GID"), want.get("gid"), "securityContext.runAsGroup, else the image's")
+        gids = items(want.get("gids"))
+        if not any(same(get(user, "GID"), gid) for gid in gids):
+            source = "securityContext.runAsGroup, else the image's"
+            self.findings.add(
+                f"{where}.User.GID",
+                get(user, "GID"),
+                show(gids[0]) if len(gids) == 1 else f"one of {show(gids)}",
+                source,
+            )
         equal(f"{where}.User.Username", get(user, "Username"), "", NODE)
         groups = items(user.get("AdditionalGids"))
         ordered = sorted(group for group in groups if isinstance(group, int))

@@ -27,6 +27,7 @@ _UNITS: Final[Mapping[str, Decimal]] = {
 }  # fmt: skip
 _RESOURCES: Final = {"cpu", "memory", "ephemeral-storage", GPU_RESOURCE}
 _MAX_GPUS: Final = 16
+_PAUSE_ID: Final = 65535  # User and group of the pause image.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,8 +76,10 @@ def container_identity(
         else:
             uid, named = found.uid, True
             gid = found.gid if gid is None else gid
+    known = None if image.accounts is None else image.accounts.user_by_uid(uid)
+    if gid is None and resolved and known is not None:
+        gid = known.gid  # As the node finds it.
     if gid is None:
-        known = None if image.accounts is None else image.accounts.user_by_uid(uid)
         wanted = known.gid if known is not None else int(group) if group.isascii() and group.isdigit() else 0
         if wanted != 0 or (uid != 0 and image.accounts is None):
             reader.refuse(
@@ -101,19 +104,19 @@ def container_identity(
     return Identity(uid=uid, gid=gid, groups=tuple(sorted({gid, *extra_groups(reader)})))
 
 
-def sandbox_identities(reader: Reader) -> tuple[int, int, tuple[tuple[int, ...], ...]]:
-    """User, group and possible group lists of the sandbox: runtimes differ in whether it gets the additional groups."""
+def sandbox_identities(reader: Reader) -> tuple[int, tuple[int, ...], tuple[tuple[int, ...], ...]]:
+    """User, possible groups and possible group lists of the sandbox.
+
+    Nodes differ in its group where only ``runAsUser`` is written (the pause image's, or 0), and in whether it gets the
+    additional groups. It runs ``/pause`` and nothing of the pod's, so either is as good.
+    """
     pod = reader.table(reader.pod, "securityContext", ())
     uid = reader.number(pod, "runAsUser", ("securityContext",))
     gid = reader.number(pod, "runAsGroup", ("securityContext",))
-    if uid is None:
-        uid, gid = 65535, 65535 if gid is None else gid  # The user of the pause image.
-    elif gid is None:
-        reader.refuse(
-            ("securityContext", "runAsUser"), "the group of the sandbox would be the node's choice", "write runAsGroup"
-        )
-        gid = 0
-    return uid, gid, tuple(sorted({(gid,), tuple(sorted({gid, *extra_groups(reader)}))}))
+    gids = (gid,) if gid is not None else (_PAUSE_ID,) if uid is None else (0, _PAUSE_ID)
+    extra = extra_groups(reader)
+    groups = {listed for each in gids for listed in ((each,), tuple(sorted({each, *extra})))}
+    return _PAUSE_ID if uid is None else uid, gids, tuple(sorted(groups))
 
 
 def extra_groups(reader: Reader) -> tuple[int, ...]:

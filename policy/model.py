@@ -80,6 +80,7 @@ class Container:
     ``overridden`` are variables of the image that the YAML gives another value: containerd sends both, ours last.
     ``links`` are variables that may be there, all of one Service or none, by its name.
     ``gpus`` is how many GPUs the node passes through to it, for the driver of the guest.
+    ``gids`` and ``groups`` are the groups that it may have: of one kind, but for the sandbox, where nodes differ.
     ``image`` is None for the sandbox, which no YAML names. ``layers``, top first, are those of the image where the node
     hands it over as layers, none where the guest pulls it.
     """
@@ -92,7 +93,7 @@ class Container:
     env: Mapping[str, Text]
     cwd: str
     uid: int
-    gid: int
+    gids: tuple[int, ...]
     groups: tuple[tuple[int, ...], ...]
     capabilities: tuple[str, ...]
     base: str
@@ -112,6 +113,11 @@ class Container:
     exec: tuple[tuple[str, ...], ...] = ()
     pidns: bool = False
     layers: tuple[VerityLayer, ...] = ()
+
+    @property
+    def gid(self) -> int:
+        """The group that this program's own requests name."""
+        return self.gids[-1]
 
     @property
     def disks(self) -> dict[str, str]:

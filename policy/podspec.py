@@ -10,7 +10,7 @@ from images.config import ImageConfig, VerityLayer
 from images.errors import ImageError
 from images.reference import ImageReference, parse_reference
 from k8s.problems import Path
-from k8s.resources import INITDATA, POLICY, ResourceSet, Workload
+from k8s.resources import INITDATA, POLICY, READ_LOGS, ResourceSet, Workload
 from policy import identity
 from policy.environment import Environment, EnvironmentReader, image_environment
 from policy.errors import UnsupportedError
@@ -113,7 +113,7 @@ class _Builder:
             namespace=self.namespace,
             hostname=self.hostname,
             fs_group=self.fs_group,
-            logs=self.settings.read_logs,
+            logs=self.read_logs(),
             annotations=self.annotations(),
             containers=tuple(containers),
         )
@@ -127,6 +127,15 @@ class _Builder:
                 f"with the name {workload.name!r} its pods' host names would be cut",
                 f"use at most {limit} characters",
             )
+
+    def read_logs(self) -> bool:
+        """Whether the node may read what the containers print: only where the pod's author wrote so."""
+        found = self.reader.workload.pod_metadata.get("annotations")
+        asked = found.get(READ_LOGS, "false") if isinstance(found, dict) else "false"
+        if asked not in {"true", "false"}:
+            reason = f"annotation {READ_LOGS} is {asked!r}"
+            self.reader.refuse((), reason, 'write "true", in quotes, to let the node read the logs; else remove it')
+        return asked == "true"
 
     def annotations(self) -> dict[str, str]:
         found = self.reader.workload.pod_metadata.get("annotations")
@@ -153,10 +162,10 @@ class _Builder:
         return found
 
     def sandbox(self) -> Container:
-        uid, gid, groups = identity.sandbox_identities(self.reader)
+        uid, gids, groups = identity.sandbox_identities(self.reader)
         return Container(
             key=SANDBOX_KEY, kind=Kind.SANDBOX, after=After(flag="pod:", key="sandbox"), image=None,
-            args=(Text.of("/pause"),), env=image_environment(_NO_IMAGE), cwd="/", uid=uid, gid=gid, groups=groups,
+            args=(Text.of("/pause"),), env=image_environment(_NO_IMAGE), cwd="/", uid=uid, gids=gids, groups=groups,
             capabilities=DEFAULT_CAPABILITIES, base="sandbox", mounts={}, no_new_privileges=True, readonly=True,
             oom=_SANDBOX_OOM, apparmor=("",), sysctls=self.sysctls, layers=(self.settings.pause_layers or ())[::-1],
         )  # fmt: skip
@@ -185,7 +194,7 @@ class _Builder:
             args=self.args(path, item, image, environment.usable), env=environment.whole,
             overridden=environment.overridden, links=self.links(environment, gpus), gpus=gpus,
             cwd=reader.text(item, "workingDir", path) or image.working_dir or "/",
-            uid=user.uid, gid=user.gid, groups=(user.groups,),
+            uid=user.uid, gids=(user.gid,), groups=(user.groups,),
             capabilities=identity.capabilities(reader, security, path), base=base,
             mounts=mounts, memory=memory, devices=self.volumes.devices(item, path),
             no_new_privileges=escalation is False, readonly=readonly, privileged=privileged, tty=tty, oom=self.oom,

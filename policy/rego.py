@@ -163,7 +163,7 @@ def _container_data(container: Container) -> dict[str, object]:
         **({"env_links": _links(container)} if container.links else {}),
         "cwd": container.cwd,
         "uid": container.uid,
-        "gid": container.gid,
+        "gids": list(container.gids),
         "groups": [list(groups) for groups in container.groups],
         "capabilities": _capabilities_name(container.capabilities),
         "base": container.base,

@@ -333,7 +333,7 @@ process_ok(c, pod) if {
 
 user_ok(c, u) if {
 	u.UID == c.uid
-	u.GID == c.gid
+	u.GID in c.gids
 	u.Username == ""
 	groups := sort(u.AdditionalGids)
 	groups in c.groups

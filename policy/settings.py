@@ -16,14 +16,12 @@ class Settings:
             whatever ``enableServiceLinks`` says. They are demanded, in their exact form. False for nodes that add none.
         publish_secret_values: Allow values of Kubernetes Secrets in the policy, which everybody can read for good.
         initdata: Runtime classes whose guests read initdata (Kata 3.2x and later) instead of the policy's annotation.
-        read_logs: Let the host read what the containers print (``kubectl logs``).
     """
 
     initdata: tuple[str, ...] = ()
     pause_layers: tuple[VerityLayer, ...] | None = None
     kubernetes_service: bool = True
     publish_secret_values: bool = False
-    read_logs: bool = False
 
 
 DEFAULT_SETTINGS = Settings()

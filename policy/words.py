@@ -155,8 +155,9 @@ def _container(data: Data, want: Data) -> Iterator[Fact]:
         kind = "from the device plugin of" if "/" in service else "of Service"
         yield Fact(f"env {kind} {service}", listed and (*listed, "(all of them, or none)"))
     yield Fact("runAsUser", (str(want.get("uid")),))
-    yield Fact("runAsGroup", (str(want.get("gid")),))
-    groups = [group for listed in items(want.get("groups")) for group in items(listed) if group != want.get("gid")]
+    gids = items(want.get("gids"))
+    yield Fact("runAsGroup", (" or ".join(map(str, gids)),))
+    groups = [group for listed in items(want.get("groups")) for group in items(listed) if group not in gids]
     yield Fact("supplementalGroups", tuple(dict.fromkeys(map(str, groups))))
     names = texts(get(data, "shared", "capabilities", str(want.get("capabilities"))))
     kind = str(want.get("capabilities"))

@@ -76,8 +76,14 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> RealRegistry:
     need_programs()
     found = RealRegistry(tmp_path_factory.mktemp("registry"))
     with found.running():
-        found.push("demo/app", {"etc/passwd": "app:x:7:8::/:\n"}, "--config.user=app", "--config.entrypoint=/app")
+        push_app(found)
     return found
+
+
+def push_app(registry: RealRegistry) -> None:
+    """What the tag means at the beginning of every test."""
+    shutil.rmtree(registry.folder / "layout-demo-app", ignore_errors=True)
+    registry.push("demo/app", {"etc/passwd": "app:x:7:8::/:\n"}, "--config.user=app", "--config.entrypoint=/app")
 
 
 @pytest.fixture(scope="module")
@@ -161,6 +167,7 @@ def test_a_tag_that_moved_is_pinned_as_it_was_until_somebody_asks(folder: Folder
         assert folder.yaml.read_text() == text
         folder.yaml.write_text(re.sub(r"(/demo/app:v1)@sha256:[0-9a-f]+", r"\1", text))
         output = folder.ok("--update-lock").output
+        push_app(folder.registry)
     assert re.search(r"app changed\n +container app\n +- image: .*\n", output)
     assert re.search(r"\+ args|\+ command: .*/other", output)
     assert len(folder.lock()) == 1, "what no pod has any more is not kept where the lock is made anew"

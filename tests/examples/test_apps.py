@@ -10,6 +10,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ from tests.support.mesh import Mesh
 PROJECT = Path(__file__).resolve().parents[2]
 APPS = PROJECT / "examples" / "emojivoto" / "apps"
 SHIM = PROJECT / "localnode" / "shim"
+PATIENCE_S = 60  # A program that says nothing for so long hangs.
 
 
 @dataclass
@@ -36,11 +38,16 @@ class Program:
     def event(self, name: str) -> dict[str, Any]:
         """The next line of that event; fails when the program ends first."""
         assert self.process.stdout is not None
-        for line in self.process.stdout:
-            entry: dict[str, Any] = json.loads(line)
-            self.lines.append(entry)
-            if entry["event"] == name:
-                return entry
+        silent = threading.Timer(PATIENCE_S, self.process.kill)
+        silent.start()
+        try:
+            for line in self.process.stdout:
+                entry: dict[str, Any] = json.loads(line)
+                self.lines.append(entry)
+                if entry["event"] == name:
+                    return entry
+        finally:
+            silent.cancel()
         raise AssertionError(f"no event {name!r} in {self.lines}")
 
 

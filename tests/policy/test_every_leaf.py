@@ -6,20 +6,20 @@ Python, and asks the Rego about one of each shape: of one life about each change
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from k8s.resources import READ_LOGS
 from policy.explain import judged, reasons
 from policy.rego import policy_data
 from policy.requests import Request
-from policy.settings import Settings
 from tests.support.policies import LAYERED, LAYERED_CONFIG, RICH, Case, case, nodes, plain
 from tests.support.published import RECORDED, example_pods, recorded_life
 
+READABLE = RICH.replace("annotations: {", f'annotations: {{{READ_LOGS}: "true", ', 1)  # Whose logs are asked for, too.
 Step = tuple[str, Request]
 Rule = tuple[str, str, str, str]
 MORE = "a field more"  # At no place.
@@ -225,9 +225,9 @@ def sweeps(name: str, vectors: Path) -> tuple[list[tuple[str, str, str]], set[Ru
         parts = [swept(pod, pod.shim.life(), sample=True, seen=seen) for pod in example_pods()]
         return sorted({change for found, _ in parts for change in found}), set().union(*(used for _, used in parts))
     if name == "layers":
-        pod = case(RICH, image=LAYERED_CONFIG, settings=replace(LAYERED, read_logs=True))
+        pod = case(READABLE, image=LAYERED_CONFIG, settings=LAYERED)
         return swept(pod, whole_life(pod), asked=r"^storages(\[\])?(\.\w+)?$")
-    pod = case(RICH, settings=Settings(read_logs=True))
+    pod = case(READABLE)
     return swept(pod, whole_life(pod))
 
 

@@ -22,12 +22,10 @@ from policy.settings import Settings
 DIGEST = "sha256:" + "7" * 64
 IMAGE = ImageConfig(entrypoint=("/entry",), env=("PATH=/bin",), accounts=Accounts())
 SERVICE_LINKS = ("enableServiceLinks", "the node would add variables for every Service")
-SANDBOX_GROUP = ("securityContext.runAsUser", "write runAsGroup")
 # What is refused: field, and words of the reason or of what to write. A pod without an entry has a policy.
 REFUSED: dict[str, list[tuple[str, str]]] = {
-    "deployment/deployment-busybox": [SANDBOX_GROUP],
     "job/test-job": [
-        SANDBOX_GROUP, ("env[0].valueFrom.fieldRef.fieldPath", "the cluster would choose the value"),
+        ("env[0].valueFrom.fieldRef.fieldPath", "the cluster would choose the value"),
     ],
     # A storage driver for nodes: it wants the node's devices.
     "kubernetes/conformance/csi-hostpath-plugin": [
@@ -38,7 +36,7 @@ REFUSED: dict[str, list[tuple[str, str]]] = {
     "webhook/webhook-pod3": [SERVICE_LINKS],
     "webhook/webhook-pod5": [SERVICE_LINKS, ("env[0].valueFrom.secretKeyRef", "--publish-secret-values")],
     "webhook2/webhook-pod12": [SERVICE_LINKS],
-    "webhook2/webhook-pod13": [SERVICE_LINKS, SANDBOX_GROUP],
+    "webhook2/webhook-pod13": [SERVICE_LINKS],
 }  # fmt: skip
 NO_PODS = {"kubernetes/fixtures/limits"}  # A LimitRange makes none; it passes through untouched.
 
@@ -106,7 +104,7 @@ def same_arguments(pod: Pod, workload: Workload, folder: Path) -> None:
         assert ours.no_new_privileges == their["OCI"]["Process"]["NoNewPrivileges"]
 
 
-ONE_LINE = sorted(name for name, places in REFUSED.items() if set(places) <= {SERVICE_LINKS, SANDBOX_GROUP})
+ONE_LINE = sorted(name for name, places in REFUSED.items() if set(places) <= {SERVICE_LINKS})
 
 
 @pytest.mark.parametrize("name", ONE_LINE)
@@ -116,9 +114,4 @@ def test_what_the_refusals_ask_for_is_possible(name: str, vectors: Path) -> None
     text = (folder / "input.yaml").read_text().replace("enableServiceLinks: true", "enableServiceLinks: false")
     found = read_resources([YamlFile.parse("input.yaml", text.encode())])
     (workload,) = found.workloads
-    if SANDBOX_GROUP in REFUSED[name]:
-        security: Any = workload.data
-        for part in (*workload.pod_path, "securityContext"):
-            security = security[part]
-        security["runAsGroup"] = 1000
     assert render(described(workload, found)).text

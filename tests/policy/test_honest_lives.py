@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
-from k8s.resources import load_folder, read_resources
+from k8s.resources import READ_LOGS, load_folder, read_resources
+from policy.errors import UnsupportedError
 from policy.names import pod_names
 from policy.rego import policy_text, render
 from policy.settings import Settings
@@ -90,7 +91,8 @@ def test_a_container_that_failed_is_made_again_and_an_init_container_until_the_n
 
 
 def test_nodes_without_service_variables_and_readable_logs_are_a_choice() -> None:
-    quiet = case(simple_pod(), settings=Settings(kubernetes_service=False, read_logs=True))
+    readable = simple_pod().replace("{name: web}", f'{{name: web, annotations: {{{READ_LOGS}: "true"}}}}')
+    quiet = case(readable, settings=Settings(kubernetes_service=False))
     assert "KUBERNETES" not in quiet.policy.text
     for step in quiet.shim.begin("-"):
         if step[0] == "CreateContainerRequest":
@@ -99,6 +101,14 @@ def test_nodes_without_service_variables_and_readable_logs_are_a_choice() -> Non
     quiet.allowed("ReadStreamRequest", {"container_id": quiet.shim.container_id("-"), "exec_id": "", "len": 1})
     loud = case(simple_pod())
     loud.denied("ReadStreamRequest", {"container_id": "x", "exec_id": "", "len": 1}, "stays in the guest")
+
+
+@pytest.mark.parametrize("value", ["'yes'", "'True'", "''"])
+def test_logs_are_let_out_only_by_the_one_word(value: str) -> None:
+    """A near miss must not silently mean either."""
+    text = simple_pod().replace("{name: web}", f"{{name: web, annotations: {{{READ_LOGS}: {value}}}}}")
+    with pytest.raises(UnsupportedError, match=r'write "true", in quotes'):
+        case(text)
 
 
 def test_the_policy_is_readable_line_by_line() -> None:

@@ -1,13 +1,14 @@
 """Who a container runs as and what it may do, where YAML can be read in more than one way: as containerd reads it."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from images.config import Accounts, User
 from policy.errors import UnsupportedError
 from policy.model import ALL_CAPABILITIES, DEFAULT_CAPABILITIES
-from tests.support.policies import CONFIG, IMAGE, LAYERED, LAYERED_CONFIG, pod_of, simple_pod
+from tests.support.policies import CONFIG, IMAGE, LAYERED, LAYERED_CONFIG, case, pod_of, simple_pod
 
 
 def pod(container: str, annotations: str = "") -> str:
@@ -97,6 +98,29 @@ def test_a_named_user_of_an_image_that_the_guest_pulls_is_refused_with_both_numb
     assert problem.instead == "write securityContext.runAsUser: 7 and runAsGroup: 8, as the image has it"
     _, made = pod_of(pod(", securityContext: {runAsUser: 7, runAsGroup: 8}"), image=image)
     assert (made.container("app").uid, made.container("app").gid) == (7, 8)
+
+
+def test_a_group_that_nobody_wrote_is_the_images_where_the_node_sees_its_layers() -> None:
+    """Refusing what such a node knows would ask for lines that change nothing."""
+    security = ", securityContext: {runAsUser: 7}"
+    _, made = pod_of(pod(security), image=replace(LAYERED_CONFIG, accounts=ACCOUNTS), settings=LAYERED)
+    assert made.container("app").gids == (8,)
+    with pytest.raises(UnsupportedError, match=r"write securityContext\.runAsGroup: 8"):
+        pod_of(pod(security), image=replace(CONFIG, accounts=ACCOUNTS))
+
+
+@pytest.mark.parametrize(("gid", "groups"), [(0, [0]), (65535, [65535])])
+def test_the_sandbox_of_a_pod_with_a_user_alone_has_either_group_that_nodes_give_it(
+    gid: int, groups: list[int]
+) -> None:
+    """The most common security context there is: one node takes the pause image's group, another one 0."""
+    made = case(simple_pod("securityContext: {runAsUser: 1000}"))
+    made.allowed("CreateSandboxRequest", made.shim.create_sandbox())
+    request: Any = made.shim.create_container("-")
+    request["OCI"]["Process"]["User"].update(UID=1000, GID=1000, AdditionalGids=[1000])
+    made.denied("CreateContainerRequest", request, "one of")
+    request["OCI"]["Process"]["User"].update(GID=gid, AdditionalGids=groups)
+    made.allowed("CreateContainerRequest", request)
 
 
 @pytest.mark.parametrize("kind", ["cinder", "flexVolume", "glusterfs", "iscsi", "rbd", "vsphereVolume"])

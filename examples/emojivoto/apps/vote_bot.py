@@ -3,25 +3,24 @@
 import os
 import random
 import signal
-import threading
 from urllib.parse import quote
 
 from service import PeerError, call, client_context, log
 
 FAVOURITE = ":doughnut:"
+STOPS = {signal.SIGTERM, signal.SIGINT}
 
 
 def main() -> None:
     web = os.environ["WEB_ADDR"]
     seconds = int(os.environ.get("VOTE_INTERVAL_MS", "500")) / 1000
     favourite_share = float(os.environ.get("FAVOURITE_SHARE", "0.15"))
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    # Taken between two votes, and by no handler: one that interrupts what it wakes may wait for itself for ever.
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
     context = client_context()
     log("started", service="vote-bot", web=web)
     choices: list[str] = []
-    while not stop.is_set():
+    while True:
         try:
             if not choices:
                 choices = [item["shortcode"] for item in call(web, "GET", "/api/list", context=context)]
@@ -30,7 +29,8 @@ def main() -> None:
             log("voted", choice=choice, votes=counted["votes"])
         except PeerError as error:
             log("vote_failed", detail=str(error))
-        stop.wait(seconds)
+        if signal.sigtimedwait(STOPS, seconds) is not None:
+            break
     log("stopped", service="vote-bot")
 
 
