@@ -29,6 +29,11 @@ class CliError(Exception):
         self.details = details
 
 
+def counted(number: int, noun: str) -> str:
+    """``1 finding``, ``2 findings``: for messages."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 class RefusedError(CliError):
     """A check failed; nothing was written."""
 

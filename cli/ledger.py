@@ -14,7 +14,7 @@ from audit.replay import cosigned_in, replay, state_at
 from audit.report import Report
 from cli.comparing import check_evidence, compare
 from cli.cosigned import cosigned_option, demand_quorum, document, read_asked, tell, witness_policy_option
-from cli.errors import RefusedError, UsageFaultError
+from cli.errors import RefusedError, UsageFaultError, counted
 from cli.events import entry_json, row, short, state_json, time_text
 from cli.export import export
 from cli.judging import known_policies, own_yardstick
@@ -160,8 +160,7 @@ def _verdict(session: Session, source: str, opened: Opened, report: Report, cosi
         wrong = sum(item.proven_wrong for item in report.problems)
         unproven = len(report.problems) - wrong
         raise RefusedError(
-            f"{source} does NOT pass: {wrong} contradiction{'' if wrong == 1 else 's'}, "
-            f"{unproven} decision{'' if unproven == 1 else 's'} unproven",
+            f"{source} does NOT pass: {counted(wrong, 'contradiction')}, {counted(unproven, 'decision')} unproven",
             details=tuple(lines),
         )
     demand_quorum(cosigned, size, name=source)

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from audit.replay import replay
 from cli.differences import differences
-from cli.errors import RefusedError
+from cli.errors import RefusedError, counted
 from cli.heads import Head, check_extends
 from cli.keys import pkcs1
 from cli.known_heads import KnownHead, contradicted, refusal
@@ -64,7 +64,7 @@ def judge_offered(
     report = replay(source, draft=True)
     if not report.ok:
         raise RefusedError(
-            f"the ledger of {address} does not pass: {len(report.problems)} findings",
+            f"the ledger of {address} does not pass: {counted(len(report.problems), 'finding')}",
             details=tuple(item.text for item in report.problems),
         )
     state, offered = report.state, report.checkpoint

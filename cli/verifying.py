@@ -14,7 +14,7 @@ from audit.reading import MAX_AHEAD_MS
 from audit.receipt import keyring_of
 from audit.replay import replay
 from audit.report import Report
-from cli.errors import RefusedError
+from cli.errors import RefusedError, counted
 from cli.heads import Head, check_extends, render_heads
 from cli.memory import demand_proof
 from cli.yardstick import Yardstick
@@ -136,7 +136,7 @@ def _demand_no_finding(report: Report, address: str) -> None:
         if len(report.problems) > _SHOWN:
             lines.append(f"and {len(report.problems) - _SHOWN} more")
         raise RefusedError(
-            f"the ledger of {address} does not pass: {len(report.problems)} findings", details=tuple(lines)
+            f"the ledger of {address} does not pass: {counted(len(report.problems), 'finding')}", details=tuple(lines)
         )
 
 
