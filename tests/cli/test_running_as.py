@@ -45,11 +45,12 @@ def asked(text: str) -> tuple[tuple[int, int] | None, list[str], list[str]]:
         ("  containers: [{name: a, image: '1000', securityContext: {runAsGroup: 5}}]\n", (1000, 5), []),
         ("  containers: [{name: a, image: ''}]\n", (0, 0), []),
         ("  containers: [{name: a, image: app}]\n", (70, 71), ["app"]),
+        ("  containers: [{name: a, image: '70'}]\n", (70, 71), ["70"]),
         ("  securityContext: {runAsUser: 7, runAsGroup: 8}\n  containers: [{name: a, image: app}]\n", (7, 8), []),
         ("  containers: [{name: root, image: ''}, {name: b, image: app}]\n", (70, 71), ["app"]),
         ("  containers: [{name: a, image: absent}]\n", None, []),
     ],
-    ids=["a number", "root", "a name", "the pod", "root reads all", "no image"],
+    ids=["a number", "root", "a name", "a number in the image", "the pod", "root reads all", "no image"],
 )
 def test_it_runs_as_the_one_container_that_is_not_root(
     text: str, who: tuple[int, int] | None, layers: list[str]
@@ -69,4 +70,4 @@ def test_a_container_that_is_left_without_a_key_is_named() -> None:
 
 
 def test_what_the_policy_refuses_brings_no_fault_in_a_container_that_nobody_wrote() -> None:
-    assert asked("  containers: [{name: a, image: '70'}]\n")[0] == (0, 0)
+    assert asked("  containers: [{name: a, image: stranger}]\n")[0] == (0, 0)
