@@ -20,7 +20,7 @@ from cli.output import Output, clean
 from cli.yardstick import Yardstick
 from wire.client import Attested, CoordinatorClient
 from wire.problem import RemoteError, UnreachableError
-from wire.retry import Retry, asked_s, passes
+from wire.retry import Retry, asked_s, demand_wanted, passes
 from wire.statement import Statement
 
 PAUSE_S: Final = 1.0
@@ -112,6 +112,7 @@ async def patiently(action: Callable[[], Awaitable[T]], *, timeout_s: float, out
             try:
                 return await action()
             except RemoteError as error:
+                demand_wanted()
                 pause_s = max(PAUSE_S, asked_s(error))
                 late = time.monotonic() + pause_s > deadline
                 if late and isinstance(error, UnreachableError):

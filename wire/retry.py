@@ -1,5 +1,6 @@
 """When to try again, and how long to wait; what is tried is the caller's. Clock and chance come as arguments."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -39,6 +40,7 @@ class Retry:
 
         Raises:
             RemoteError: the last failure, or the first that waiting does not mend.
+            CancelledError: this task was cancelled, though a library may have told it as a failed connection.
         """
         for failures in range(1, self.attempts):
             try:
@@ -46,8 +48,16 @@ class Retry:
             except RemoteError as error:
                 if not passes(error):
                     raise
+                demand_wanted()
                 await self.sleep(max(self.backoff.delay_s(failures, self.chance()), asked_s(error)))
         return await action()
+
+
+def demand_wanted() -> None:
+    """Raise CancelledError if this task was told to end: what cancelled it must not be answered by another try."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 def passes(error: RemoteError) -> bool:

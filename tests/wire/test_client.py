@@ -407,3 +407,24 @@ async def test_headers_without_end_are_cut_off() -> None:
         async with CoordinatorClient(f"127.0.0.1:{port}", timeouts=Timeouts(exchange_s=20)) as client:
             with pytest.raises((UnreachableError, UntrustworthyAnswerError)):
                 await client.capabilities()
+
+
+async def test_a_cancellation_that_a_library_tells_as_a_failed_connection_ends_the_tries() -> None:
+    """Ctrl-C at the moment in which a connection stands was answered by another try, and was lost."""
+    tries = 0
+
+    async def action() -> None:
+        nonlocal tries
+        tries += 1
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            raise UnreachableError("the connection was closed") from None
+
+    retry = Retry(attempts=5, sleep=asyncio.sleep, chance=lambda: 0.0)
+    task = asyncio.ensure_future(retry.run(action))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert tries == 1
